@@ -1,0 +1,1 @@
+"""Plain result records (`records`) and their exporters. Imports nothing of the package but `errors`."""

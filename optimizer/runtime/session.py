@@ -1,0 +1,109 @@
+"""Sessions: a model opened in ONNX Runtime on CPU with explicit threads, and what it reads and writes.
+
+Spinning is off by default: two live sessions that spin sabotage each other's timing. Feeds are dicts from input name
+to array; outputs come in graph order.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+import onnx_ir as ir
+
+from optimizer.errors import DataError, ModelError
+from optimizer.model import io
+from optimizer.model.ports import Array, Feed
+from optimizer.runtime.engine import FATAL, RUNTIME_FAILURES, ort
+
+Source: TypeAlias = "ir.Model | bytes | Path | str"
+Level: TypeAlias = Literal["none", "basic", "extended", "all"]
+
+_REFUSALS: tuple[type[Exception], ...] = (*RUNTIME_FAILURES, ValueError)
+
+_LEVELS = {
+    "none": ort.GraphOptimizationLevel.ORT_DISABLE_ALL,
+    "basic": ort.GraphOptimizationLevel.ORT_ENABLE_BASIC,
+    "extended": ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED,
+    "all": ort.GraphOptimizationLevel.ORT_ENABLE_ALL,
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """How to open a session. `dump` writes the runtime's optimized graph there; `profile` is a path prefix."""
+
+    threads: int = 1
+    spin: bool = False
+    level: Level = "all"
+    dump: Path | None = None
+    profile: Path | None = None
+    memory_pattern: bool = True
+
+    def build(self) -> ort.SessionOptions:
+        built = ort.SessionOptions()
+        built.intra_op_num_threads = self.threads
+        built.inter_op_num_threads = 1
+        built.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
+        built.graph_optimization_level = _LEVELS[self.level]
+        built.log_severity_level = FATAL
+        built.enable_mem_pattern = self.memory_pattern
+        built.add_session_config_entry("session.intra_op.allow_spinning", "1" if self.spin else "0")
+        if self.dump is not None:
+            built.optimized_model_filepath = str(self.dump)
+        if self.profile is not None:
+            built.enable_profiling = True
+            built.profile_file_prefix = str(self.profile)
+        return built
+
+
+class Session:
+    """A model ready to run. Create it with `open_session`."""
+
+    def __init__(self, raw: ort.InferenceSession) -> None:
+        self.raw = raw
+        self.inputs = tuple(node.name for node in raw.get_inputs())
+        self.outputs = tuple(node.name for node in raw.get_outputs())
+
+    def run(self, feed: Feed, outputs: Sequence[str] | None = None) -> list[Array]:
+        """The outputs (all, or those named) for one feed. Raises `DataError` if the runtime refuses it."""
+        try:
+            found: list[Array] = self.raw.run(list(outputs) if outputs is not None else None, dict(feed))
+        except _REFUSALS as error:
+            raise DataError(f"ONNX Runtime cannot run the model on this input: {first_line(error)}") from error
+        return found
+
+
+def open_session(source: Source, options: Options | None = None) -> Session:
+    """Open a model (in memory, serialized, or a file) on CPU. Raises `ModelError` if the runtime refuses it."""
+    built = (options or Options()).build()
+    with _loadable(source) as model:
+        try:
+            raw = ort.InferenceSession(model, built, providers=["CPUExecutionProvider"])
+        except RUNTIME_FAILURES as error:
+            raise ModelError(f"ONNX Runtime cannot load the model: {first_line(error)}") from error
+    return Session(raw)
+
+
+def first_line(error: Exception) -> str:
+    """The first line of the runtime's message, without its bracketed error code."""
+    text = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return text.split(" : ", 2)[-1] if text.startswith("[ONNXRuntimeError]") else text
+
+
+@contextlib.contextmanager
+def _loadable(source: Source) -> Iterator[bytes | str]:
+    if isinstance(source, ir.Model):
+        if not io.fits_protobuf(source):
+            with tempfile.TemporaryDirectory(prefix="optimize-") as folder:
+                path = Path(folder) / "model.onnx"
+                io.save(source, path)
+                yield str(path)
+            return
+        yield io.to_bytes(source)
+        return
+    yield source if isinstance(source, bytes) else str(source)
