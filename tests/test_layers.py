@@ -27,7 +27,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         for name in ("quantize", "prune", "train", "bench")
     },
 }
-MAY_IMPORT["pipeline"] = {name for name in MAY_IMPORT} - {"pipeline"}
+MAY_IMPORT["pipeline"] = set(MAY_IMPORT) - {"pipeline"}
 MAY_IMPORT["tune"] = MAY_IMPORT["pipeline"] | {"pipeline"}
 MAY_IMPORT["cli"] = MAY_IMPORT["tune"] | {"tune"}
 ONLY_IN = {
