@@ -1,0 +1,89 @@
+"""Shape inference: on a light copy, into subgraphs, never fatal."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx_ir as ir
+
+from optimizer.model import shapes
+from tests.builders import model
+
+BRANCHES = """
+agraph (float[N, 4] x, bool c) => (float[M, K] y) {
+    y = If (c) <
+        then_branch = t () => (z) { h = Relu (x)  z = Concat <axis = 1> (h, x) },
+        else_branch = e () => (z) { h = Concat <axis = 1> (x, x)  z = Sigmoid (h) }
+    >
+}"""
+
+
+def named(found: ir.Model, name: str) -> list[ir.Value]:
+    return [v for graph in found.graphs() for node in graph for v in node.outputs if v.name == name]
+
+
+def test_symbols_are_kept_and_can_be_replaced() -> None:
+    net = model("agraph (float[N, 4] x) => (float[N, 4] y) { h = Relu (x)  y = Sigmoid (h) }")
+    assert shapes.infer(net) is None
+    assert str(named(net, "h")[0].shape) == "[N,4]"
+    assert shapes.symbols(net) == ("N",)
+    assert shapes.infer(net, {"N": 3}) is None
+    assert shapes.static(named(net, "h")[0]) == (3, 4)
+    assert shapes.static(net.graph.inputs[0]) == (3, 4)
+
+
+def test_branches_that_use_the_same_names_keep_their_own_shapes() -> None:
+    net = model(BRANCHES)
+    shapes.infer(net)
+    assert [str(value.shape) for value in named(net, "h")] == ["[N,4]", "[N,8]"]
+    assert [str(value.shape) for value in named(net, "z")] == ["[N,8]", "[N,8]"]
+
+
+def test_a_stale_shape_in_the_file_gives_way_to_the_inferred_one() -> None:
+    net = model("agraph (float[2, 4] x) => (float[2, 4] y) <float[2, 5] h> { h = Relu (x)  y = Sigmoid (h) }")
+    assert shapes.infer(net) is None
+    assert shapes.static(named(net, "h")[0]) == (2, 4)
+
+
+def test_the_shape_of_an_unknown_operator_is_taken_from_the_file() -> None:
+    net = model(
+        "agraph (float[2, 4] x) => (float[A, B] y) <float[2, 5] h> { h = my.domain.Mystery (x)  y = Relu (h) }",
+        extra_opsets=', "my.domain" : 1',
+    )
+    assert shapes.infer(net) is None
+    assert shapes.static(named(net, "y")[0]) == (2, 5)
+
+
+def test_bytes_of_big_tensors_are_not_touched() -> None:
+    def read() -> ir.TensorProtocol:
+        raise AssertionError("the tensor was read")
+
+    net = model("agraph (float[N, 100000] x) => (float[N, 100000] y) { y = MatMul (x, w) }")
+    weight = ir.LazyTensor(read, dtype=ir.DataType.FLOAT, shape=ir.Shape((100_000, 100_000)), name="w")
+    value = next(v for v in net.graph.node(0).inputs if v is not None and v.name == "w")
+    value.const_value = weight
+    net.graph.register_initializer(value)
+    assert shapes.infer(net) is None
+    assert str(named(net, "y")[0].shape) == "[N,100000]"
+    assert value.const_value is weight
+
+
+def test_small_integer_tensors_feed_shape_arithmetic() -> None:
+    net = model("""
+    agraph (float[2, 12] x) => (float[A, B, C] y) <int64[3] target = {2, 3, -1}> { y = Reshape (x, target) }""")
+    shapes.infer(net)
+    assert shapes.static(named(net, "y")[0]) == (2, 3, 4)
+
+
+def test_a_node_that_makes_no_sense_leaves_shapes_unknown() -> None:
+    net = model("agraph (float[2, 3] x, float[7, 5] w) => (float[A, B] y) { h = MatMul (x, w)  y = Relu (h) }")
+    note = shapes.infer(net)
+    assert note is None or "shapes could not be inferred" in note
+    assert shapes.static(named(net, "h")[0]) is None
+
+
+def test_a_constant_attribute_keeps_its_value() -> None:
+    net = model("agraph (float[1] x) => (float[A] y) { c = Constant <value = float[2] {1., 2.}> ()  y = Add (x, c) }")
+    shapes.infer(net)
+    constant = net.graph.node(0).attributes["value"].as_tensor().numpy()
+    np.testing.assert_array_equal(constant, [1, 2])
+    assert shapes.static(named(net, "y")[0]) == (2,)
