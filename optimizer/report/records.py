@@ -107,6 +107,10 @@ class Machine:
     load: float
     system: str
     onnxruntime: str
+    quota: float | None = None
+    """The cores' worth of time a container may use; None without a limit."""
+    governor: str | None = None
+    """How the CPU's clock is governed, where the system tells."""
 
 
 @dataclasses.dataclass(frozen=True)

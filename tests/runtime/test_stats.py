@@ -1,0 +1,78 @@
+"""The interval has Student's width, covers the truth as often as it says, and the verdict respects the floor."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from optimizer.runtime import stats
+
+
+@pytest.mark.parametrize(
+    ("freedom", "point"), [(1, 12.7062), (5, 2.5706), (10, 2.2281), (11, 2.2010), (30, 2.0423), (200, 1.9719)]
+)
+def test_students_t_has_its_tabulated_values(freedom: int, point: float) -> None:
+    assert stats.t_975(freedom) == pytest.approx(point, abs=5e-4)
+
+
+def test_the_speedup_is_the_geometric_mean_over_blocks_of_the_median_ratio() -> None:
+    before = np.array([2.0, 2.0, 50.0, 8.0, 8.0, 8.0])
+    blocks = np.array([0, 0, 0, 1, 1, 1])
+    found = stats.estimate(before, np.ones(6), blocks)
+    assert found.speedup == pytest.approx(4.0)
+    assert found.halfwidth == pytest.approx(12.706 * math.log(4) / math.sqrt(2) / math.sqrt(2), rel=1e-4)
+
+
+def test_equal_times_give_an_interval_without_width() -> None:
+    assert stats.estimate(np.ones(6), np.ones(6), np.arange(6)) == (1.0, 1.0, 1.0)
+
+
+def test_one_block_has_no_interval() -> None:
+    found = stats.estimate(np.ones(3), np.ones(3), np.zeros(3, np.int64))
+    assert (found.lo, found.hi) == (0.0, math.inf)
+    assert found.halfwidth == found.reach == math.inf
+
+
+def test_no_pairs_are_an_error() -> None:
+    with pytest.raises(ValueError, match="no pairs"):
+        stats.estimate([], [], np.zeros(0, np.int64))
+
+
+def test_the_interval_covers_the_truth_when_pairs_of_a_block_share_their_noise() -> None:
+    rng = np.random.default_rng(0)
+    blocks = np.repeat(np.arange(12), 20)
+    hits = 0
+    for _ in range(400):
+        shared = rng.normal(0, 0.05, 12)[blocks]
+        before = np.exp(0.1 + shared + rng.normal(0, 0.02, blocks.size))
+        found = stats.estimate(before, np.ones(blocks.size), blocks)
+        hits += found.lo <= math.exp(0.1) <= found.hi
+    assert 0.91 <= hits / 400 <= 0.98
+
+
+def test_the_interval_covers_the_truth_when_each_process_has_a_bias_of_its_own() -> None:
+    rng = np.random.default_rng(1)
+    blocks = np.repeat(np.arange(60), 4)
+    processes = blocks // 10
+    hits = 0
+    for _ in range(400):
+        bias = rng.normal(0, 0.02, 6)[processes]
+        before = np.exp(bias + rng.normal(0, 0.02, blocks.size))
+        found = stats.estimate(before, np.ones(blocks.size), blocks, processes)
+        hits += found.lo <= 1 <= found.hi
+    assert 0.91 <= hits / 400 <= 0.98
+
+
+def test_a_verdict_needs_the_whole_interval_beyond_the_floor() -> None:
+    assert stats.verdict(1.02, 1.05) == "faster"
+    assert stats.verdict(1.005, 1.05) == "inconclusive"
+    assert stats.verdict(0.95, 0.98) == "slower"
+    assert stats.verdict(0.95, 0.995) == "inconclusive"
+    assert stats.verdict(1.02, 1.05, floor=0.03) == "inconclusive"
+
+
+def test_quantiles_are_in_milliseconds() -> None:
+    found = stats.quantiles(np.arange(1, 101) / 1000)
+    assert (found.p50, found.p90, found.p99) == pytest.approx((50.5, 90.1, 99.01))

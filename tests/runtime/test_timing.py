@@ -1,0 +1,88 @@
+"""Paired timing: fair order, blocks, early end, and a difference that is there is found."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from optimizer.runtime import timing
+from optimizer.runtime.session import open_session
+from tests.builders import model
+
+RELU = "g (float[64,64] x) => (float[64,64] y) { y = Relu(x) }"
+MATMULS = "g (float[64,64] x) => (float[64,64] y) { a = MatMul(x, x) b = MatMul(a, x) y = MatMul(b, x) }"
+
+
+def sleeper(seconds: float, log: list[str], name: str) -> timing.Lane:
+    def slot(number: int) -> list[float]:
+        log.append(name)
+        time.sleep(seconds)
+        return [seconds]
+
+    return slot
+
+
+def test_each_order_is_followed_by_its_reverse() -> None:
+    log: list[str] = []
+    timing.race([sleeper(0.001, log, name) for name in "abc"], seconds=0.1, min_blocks=3)
+    rounds = ["".join(log[i : i + 3]) for i in range(0, len(log), 3)]
+    assert len(rounds) % 2 == 0
+    assert all(there == back[::-1] for there, back in zip(rounds[::2], rounds[1::2], strict=True))
+    assert len(Counter(rounds)) > 2
+
+
+def test_measuring_ends_when_the_interval_is_narrow_enough() -> None:
+    log: list[str] = []
+    times = timing.race([sleeper(0.001, log, name) for name in "ab"], seconds=60, min_blocks=3)
+    assert np.unique(times.blocks).size == 3
+    assert times.speedup(1).speedup == pytest.approx(1.0)
+
+
+def test_measuring_ends_with_the_time_budget() -> None:
+    noise = np.random.default_rng(0)
+    began = time.perf_counter()
+
+    def slot(_: int) -> list[float]:
+        time.sleep(0.005)
+        return [noise.uniform(1, 100)]
+
+    timing.race([slot, slot], seconds=0.3, min_blocks=2, target_halfwidth=1e-9)
+    assert 0.3 <= time.perf_counter() - began < 0.6
+
+
+def test_a_model_that_does_more_is_slower() -> None:
+    sessions = [open_session(model(text)) for text in (RELU, MATMULS)]
+    feeds = [{"x": np.ones((64, 64), np.float32)}]
+    times = timing.compare(sessions, [feeds, feeds], seconds=0.5, min_blocks=4)
+    found = times.speedup(1)
+    assert found.hi < 1
+    assert times.speedup(0, baseline=1).lo > 1
+    assert times.quantiles(0).p50 < times.quantiles(1).p50
+    assert all(runs.size >= times.rounds for runs in times.runs)
+
+
+def test_samples_are_cycled() -> None:
+    seen: list[float] = []
+
+    class Spy:
+        def run(self, feed: dict[str, np.ndarray]) -> None:
+            seen.append(float(feed["x"][0]))
+
+    feeds = [{"x": np.array([value])} for value in (1.0, 2.0, 3.0)]
+    lane = timing.session_lane(Spy(), feeds)  # type: ignore[arg-type]
+    seen.clear()
+    for number in range(4):
+        lane(number)
+    assert [value for value, before in zip(seen, [0.0, *seen], strict=False) if value != before] == [1, 2, 3, 1]
+
+
+def test_processes_join_with_blocks_of_their_own() -> None:
+    one = timing.gather([[[[1.0], [2.0]]], [[[1.0], [2.0]], [[3.0], [2.0, 4.0]]]])
+    both = timing.join([one, one])
+    assert both.blocks.tolist() == [0, 1, 1, 2, 3, 3]
+    assert both.processes.tolist() == [0, 0, 0, 1, 1, 1]
+    assert both.slots.tolist() == [[1, 1, 3] * 2, [2, 2, 3] * 2]
+    assert both.runs[1].tolist() == [2, 2, 2, 4] * 2
