@@ -62,14 +62,15 @@ def symbols(model: ir.Model) -> tuple[str, ...]:
 
 
 def static(value: ir.Value | None) -> tuple[int, ...] | None:
-    """The sizes of `value` where all are known numbers, else None."""
+    """The sizes of `value` where all are known numbers, else None (also where a file states negative ones)."""
     if value is None:
         return None
     if value.const_value is not None:
         return tuple(value.const_value.shape.numpy())
     if value.shape is None or not value.shape.is_static():
         return None
-    return tuple(value.shape.numpy())
+    sizes = tuple(value.shape.numpy())
+    return None if any(size < 0 for size in sizes) else sizes
 
 
 def rank(value: ir.Value | None) -> int | None:
