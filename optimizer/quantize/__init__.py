@@ -1,0 +1,1 @@
+"""int8 quantization: groups, qparams, placement, rounding, correction, emission, verification."""

@@ -1,0 +1,124 @@
+"""Observers: what calibration remembers of a stream of tensors. Each is a commutative monoid.
+
+``update(batch)`` folds in one array, ``merge(other)`` another observer of the same kind; memory does not depend on how
+many samples were seen, and the order of updates and merges does not change the result (up to float rounding of sums).
+
+`Histogram` counts values in bins whose edges are multiples of a power of two, ``[i * 2**e, (i + 1) * 2**e)`` for
+``-BINS <= i < BINS``. The exponent e is the smallest for which the largest magnitude seen fits; when it grows by one,
+neighbouring bins are added in pairs. Edges of a coarser histogram are edges of the finer one, so that merging is exact
+whatever the order. Minimum and maximum are kept exactly; of a large batch only a strided part is counted.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import numpy as np
+
+from optimizer.model.ports import Array
+
+BINS = 2048
+"""Bins on each side of zero."""
+_COUNTED = 16384
+"""Values counted per update; the rest of a larger batch only enters minimum and maximum."""
+
+
+@dataclasses.dataclass
+class Histogram:
+    """Distribution of all elements of a tensor. `counts` has 2 * BINS bins of width ``2 ** exponent``."""
+
+    counts: Array = dataclasses.field(default_factory=lambda: np.zeros(2 * BINS, np.float64))
+    exponent: int = -1074
+    low: float = math.inf
+    high: float = -math.inf
+
+    def update(self, batch: Array) -> None:
+        if batch.size == 0:
+            return
+        flat = batch.reshape(-1)
+        self.low, self.high = min(self.low, float(flat.min())), max(self.high, float(flat.max()))
+        step = -(-flat.size // _COUNTED)
+        if step > 1:
+            # A stride that shares a factor with the inner dimension would look at a few channels only.
+            step |= 1
+        counted = flat[::step].astype(np.float64)
+        self._widen(_exponent(max(abs(self.low), abs(self.high))))
+        index = np.floor(np.ldexp(counted, -self.exponent)).astype(np.int64) + BINS
+        weight = flat.size / counted.size
+        self.counts += np.bincount(np.clip(index, 0, 2 * BINS - 1), minlength=2 * BINS) * weight
+
+    def merge(self, other: Histogram) -> None:
+        self.low, self.high = min(self.low, other.low), max(self.high, other.high)
+        self._widen(other.exponent)
+        self.counts += _coarser(other.counts, self.exponent - other.exponent)
+
+    @property
+    def centers(self) -> Array:
+        """The middle of each bin."""
+        centers: Array = np.ldexp(np.arange(-BINS, BINS) + 0.5, self.exponent)
+        return centers
+
+    @property
+    def empty(self) -> bool:
+        return self.low > self.high
+
+    def _widen(self, exponent: int) -> None:
+        if exponent > self.exponent:
+            self.counts = _coarser(self.counts, exponent - self.exponent)
+            self.exponent = exponent
+
+
+@dataclasses.dataclass
+class Channels:
+    """Per-channel count, mean, mean square, minimum and maximum along one axis of a tensor."""
+
+    axis: int
+    count: int = 0
+    total: Array = dataclasses.field(default_factory=lambda: np.zeros(1))
+    squares: Array = dataclasses.field(default_factory=lambda: np.zeros(1))
+    low: Array = dataclasses.field(default_factory=lambda: np.full(1, np.inf))
+    high: Array = dataclasses.field(default_factory=lambda: np.full(1, -np.inf))
+
+    def update(self, batch: Array) -> None:
+        if batch.size == 0:
+            return
+        others = tuple(axis for axis in range(batch.ndim) if axis != self.axis % batch.ndim)
+        self.count += batch.size // batch.shape[self.axis]
+        self.total = self.total + batch.sum(others, dtype=np.float64)
+        self.squares = self.squares + np.square(batch, dtype=np.float32).sum(others, dtype=np.float64)
+        self.low, self.high = np.minimum(self.low, batch.min(others)), np.maximum(self.high, batch.max(others))
+
+    def merge(self, other: Channels) -> None:
+        self.count += other.count
+        self.total, self.squares = self.total + other.total, self.squares + other.squares
+        self.low, self.high = np.minimum(self.low, other.low), np.maximum(self.high, other.high)
+
+    @property
+    def mean(self) -> Array:
+        return np.asarray(self.total / max(self.count, 1))
+
+    @property
+    def second(self) -> Array:
+        """Mean square per channel."""
+        return np.asarray(self.squares / max(self.count, 1))
+
+    @property
+    def variance(self) -> Array:
+        return np.asarray(np.maximum(self.second - self.mean**2, 0.0))
+
+
+def _exponent(magnitude: float) -> int:
+    """The smallest e with ``magnitude <= BINS * 2**e``; values at the very top fall into the last bin."""
+    if magnitude == 0.0:
+        return -1074
+    mantissa, exponent = math.frexp(magnitude / BINS)
+    return exponent - 1 if mantissa == 0.5 else exponent
+
+
+def _coarser(counts: Array, steps: int) -> Array:
+    """The same histogram with bins 2**steps times as wide, centred on the same zero."""
+    if steps == 0 or not counts.any():
+        return counts.copy() if steps == 0 else np.zeros_like(counts)
+    old = np.arange(-BINS, BINS) >> min(steps, 62)
+    return np.asarray(np.bincount(old + BINS, weights=counts, minlength=2 * BINS))

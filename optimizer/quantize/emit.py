@@ -1,0 +1,221 @@
+"""Writing a plan into a graph as QuantizeLinear / DequantizeLinear pairs.
+
+For every int8 group, in topological order:
+
+1. Each activation it reads becomes ``DQ(Q(value))``; one Q and one DQ per value serve all int8 readers.
+2. A constant weight becomes ``DQ(int8)`` per output channel, a bias of Conv or Gemm ``DQ(int32)`` with scale
+   ``s_x * s_w`` (what the kernels add to their accumulator), another constant operand ``DQ(uint8)``.
+3. If the kernel must write uint8, or only int8 groups read its output, an absorbed Relu or Clip goes (the saturation of
+   the output's Q stands in for it) and every reader gets ``DQ(Q(output))``, the graph output too, under its old name.
+   Otherwise the kernel writes float, and Relu or Clip stay.
+
+Views share the parameters of their input. A MatMul's bias stays a float Add, of shape [1, N] so that the runtime does
+not turn the pair into a float Gemm. HardSigmoid becomes the addition described in `ops.int8`.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx_ir as ir
+
+from optimizer.model.ports import Array
+from optimizer.quantize.groups import Group
+from optimizer.quantize.plan import Plan, Weight
+from optimizer.quantize.qparams import QParams, from_range
+
+_INT32 = 2**31 - 1
+
+
+def emit(model: ir.Model, plan: Plan) -> ir.Model:
+    """A clone of `model` with `plan` written into it. `model` must be the one the plan was made on (or a clone)."""
+    copy = model.clone()
+    writer = _Writer(copy.graph, plan)
+    for group in plan.groups:
+        writer.write(group)
+    _drop_unused(copy.graph)
+    return copy
+
+
+class _Writer:
+    """State of one emission: nodes and values by name, and the DQ output that stands for each quantized value."""
+
+    def __init__(self, graph: ir.Graph, plan: Plan) -> None:
+        self.graph, self.plan = graph, plan
+        self.nodes = {node.name: node for node in graph}
+        self.values = {value.name: value for value in graph.inputs} | dict(graph.initializers.items())
+        self.values |= {value.name: value for node in graph for value in node.outputs}
+        self.readers: dict[str, int] = {}
+        for name in (name for group in plan.groups for name in group.inputs):
+            self.readers[name] = self.readers.get(name, 0) + 1
+        self.quantized: dict[str, ir.Value] = {}
+        self.dequantized: dict[str, ir.Value] = {}
+
+    def write(self, group: Group) -> None:
+        head = self.nodes[group.name]
+        inputs = [(i, value) for i, value in enumerate(head.inputs) if value is not None]
+        for index, value in inputs:
+            if value.name in group.inputs and not (group.rule.role == "view" and index):
+                head.replace_input_with(index, self._dequantized(value.name))
+        if group.weight is not None:
+            self._weigh(group, head, self.plan.weights[group.name])
+        elif group.rule.role in ("binary", "join"):
+            self._constants(head)
+        if group.op == "HardSigmoid":
+            head = self._hard_sigmoid(group, head)
+        if self.writes_uint8(group):
+            self._quantize_outputs(group)
+
+    def writes_uint8(self, group: Group) -> bool:
+        """Whether every reader of the group's output gets its uint8 form."""
+        if not group.rule.float_output:
+            return True
+        output = self.values[group.output]
+        only_int8 = self.readers.get(group.output, 0) == len(list(output.uses())) and not output.is_graph_output()
+        return only_int8 and len(group.nodes) == 1 + (group.low > -np.inf or group.high < np.inf)
+
+    def _dequantized(self, name: str) -> ir.Value:
+        """``DQ(Q(value))`` of the value called `name`, made on first use, right behind the value's producer."""
+        if name not in self.dequantized:
+            value, params = self.values[name], self.plan.activations[name]
+            self.quantized[name] = self._behind(value, self._q(value, name, params))
+            self.dequantized[name] = self._behind(self.quantized[name], self._dq(self.quantized[name], name, params))
+        return self.dequantized[name]
+
+    def _quantize_outputs(self, group: Group) -> None:
+        if group.low > -np.inf or group.high < np.inf:
+            self._drop_tail(group)
+        for name in group.outputs:
+            value = self.values[name]
+            uses, was_output = tuple(value.uses()), value.is_graph_output()
+            result = self._dequantized(name)
+            for use in uses:
+                use.node.replace_input_with(use.idx, result)
+            if was_output:
+                self._swap_output(value, result)
+
+    def _drop_tail(self, group: Group) -> None:
+        """Take the absorbed Relu or Clip out; the value before it takes over its name and its place."""
+        tail = self.nodes[group.nodes[-1]]
+        before, after = tail.inputs[0], tail.outputs[0]
+        assert before is not None
+        if after.is_graph_output():
+            self._swap_output(after, before)
+        else:
+            after.replace_all_uses_with(before)
+            after.name, before.name = f"{after.name}_clipped", after.name
+        self.graph.remove(tail, safe=True)
+        self.values[group.output] = before
+
+    def _swap_output(self, old: ir.Value, new: ir.Value) -> None:
+        """Let `new` be the graph output in place of `old`, name and type included."""
+        position = next(i for i, value in enumerate(self.graph.outputs) if value is old)
+        new.shape, new.type = old.shape, old.type
+        self.graph.outputs[position] = new
+        old.name, new.name = f"{old.name}_float", old.name
+
+    def _weigh(self, group: Group, head: ir.Node, weight: Weight) -> None:
+        scales, zero = weight.scales, np.zeros(weight.scales.shape, np.int8)
+        dq = self._constant_dq(f"{group.name}_weight", weight.values, scales, zero, weight.axis)
+        head.replace_input_with(1, dq)
+        if weight.bias is None:
+            return
+        if group.op == "MatMul":
+            add = self.nodes[group.nodes[1]]
+            index = next(i for i, value in enumerate(add.inputs) if value is not None and value.name == group.bias)
+            bias = weight.bias.reshape(1, -1).astype(np.float32)
+            add.replace_input_with(index, self._initializer(f"{group.name}_bias", bias))
+            return
+        unit = (scales.astype(np.float64) * self.plan.activations[group.inputs[0]].scale).astype(np.float32)
+        integers = np.clip(np.rint(weight.bias / unit.astype(np.float64)), -_INT32, _INT32).astype(np.int32)
+        zero = np.zeros(unit.shape, np.int32)
+        dq = self._constant_dq(f"{group.name}_bias", integers, np.broadcast_to(unit, integers.shape), zero, 0)
+        if len(head.inputs) < 3:
+            head.resize_inputs(3)
+        head.replace_input_with(2, dq)
+
+    def _constants(self, head: ir.Node) -> None:
+        for index, value in enumerate(head.inputs):
+            if value is None or value.const_value is None or value.name in self.dequantized:
+                continue
+            array = value.const_value.numpy()
+            params = from_range(float(array.min(initial=0.0)), float(array.max(initial=0.0)))
+            stored = self._initializer(f"{value.name}_uint8", params.quantize(array))
+            head.replace_input_with(index, self._before(head, self._dq(stored, f"{head.name}_{index}", params)))
+
+    def _hard_sigmoid(self, group: Group, head: ir.Node) -> ir.Node:
+        name, params = group.inputs[0], self.plan.activations[group.inputs[0]]
+        slope = head.attributes["alpha"].as_float() if "alpha" in head.attributes else 0.2
+        offset = head.attributes["beta"].as_float() if "beta" in head.attributes else 0.5
+        steep = QParams(params.scale * slope, params.zero_point)
+        self._dequantized(name)
+        left = self._before(head, self._dq(self.quantized[name], f"{group.name}_steep", steep))
+        level = QParams(offset / 255, 0)
+        stored = self._initializer(f"{group.name}_offset", np.array(255, np.uint8))
+        right = self._before(head, self._dq(stored, f"{group.name}_offset", level))
+        add = ir.node("Add", [left, right], name=group.name, num_outputs=1)
+        old, new = head.outputs[0], add.outputs[0]
+        new.shape, new.type = old.shape, old.type
+        self.graph.insert_before(head, add)
+        if old.is_graph_output():
+            self._swap_output(old, new)
+        else:
+            old.replace_all_uses_with(new)
+            old.name, new.name = f"{old.name}_unused", old.name
+        self.graph.remove(head, safe=True)
+        self.nodes[group.name], self.values[group.output] = add, new
+        return add
+
+    def _q(self, value: ir.Value, name: str, params: QParams) -> ir.Node:
+        node = ir.node("QuantizeLinear", [value, *self._params(name, params)], name=f"{name}_Quantize")
+        return _typed(node, f"{name}_quantized", ir.DataType.UINT8, value.shape)
+
+    def _dq(self, value: ir.Value, name: str, params: QParams) -> ir.Node:
+        node = ir.node("DequantizeLinear", [value, *self._params(name, params)], name=f"{name}_Dequantize")
+        return _typed(node, f"{name}_dequantized", ir.DataType.FLOAT, value.shape)
+
+    def _params(self, name: str, params: QParams) -> tuple[ir.Value, ir.Value]:
+        scale = self._initializer(f"{name}_scale", np.array(params.scale, np.float32))
+        return scale, self._initializer(f"{name}_zero_point", np.array(params.zero_point, np.uint8))
+
+    def _constant_dq(self, name: str, array: Array, scales: Array, zero: Array, axis: int) -> ir.Value:
+        stored = self._initializer(f"{name}_quantized", array)
+        scale = self._initializer(f"{name}_scale", np.ascontiguousarray(scales, np.float32))
+        point = self._initializer(f"{name}_zero_point", zero)
+        attributes = {"axis": axis} if scales.ndim else {}
+        node = ir.node("DequantizeLinear", [stored, scale, point], attributes, name=f"{name}_Dequantize")
+        _typed(node, f"{name}_dequantized", ir.DataType.FLOAT, stored.shape)
+        self.graph.insert_before(self.graph[0], node)
+        return node.outputs[0]
+
+    def _initializer(self, name: str, array: Array) -> ir.Value:
+        if name in self.graph.initializers:
+            return self.graph.initializers[name]
+        value = ir.val(name, const_value=ir.tensor(array, name=name))
+        self.graph.register_initializer(value)
+        return value
+
+    def _behind(self, value: ir.Value, node: ir.Node) -> ir.Value:
+        producer = value.producer()
+        if producer is None:
+            self.graph.insert_before(self.graph[0], node)
+        else:
+            self.graph.insert_after(producer, node)
+        return node.outputs[0]
+
+    def _before(self, anchor: ir.Node, node: ir.Node) -> ir.Value:
+        self.graph.insert_before(anchor, node)
+        return node.outputs[0]
+
+
+def _typed(node: ir.Node, name: str, dtype: ir.DataType, shape: ir.Shape | None) -> ir.Node:
+    output = node.outputs[0]
+    output.name, output.dtype, output.shape = name, dtype, shape
+    return node
+
+
+def _drop_unused(graph: ir.Graph) -> None:
+    """Initializers that nobody reads any more (float weights, absorbed bounds)."""
+    kept = {value.name for value in (*graph.inputs, *graph.outputs)}
+    for name, value in list(graph.initializers.items()):
+        if not value.uses() and name not in kept:
+            del graph.initializers[name]

@@ -1,0 +1,32 @@
+"""Everything emission needs to know: which groups become int8, and with which numbers."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from optimizer.model.ports import Array
+from optimizer.quantize.groups import Group
+from optimizer.quantize.qparams import QParams
+
+
+@dataclasses.dataclass(frozen=True)
+class Weight:
+    """A rounded weight: int8 `values`, float32 `scales` per channel of `axis`, and the (corrected) float bias."""
+
+    values: Array
+    scales: Array
+    axis: int
+    bias: Array | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """The int8 groups in topological order, the parameters of activations by value name, weights by group name."""
+
+    groups: tuple[Group, ...]
+    activations: dict[str, QParams]
+    weights: dict[str, Weight]
+
+    def without(self, names: set[str]) -> Plan:
+        """The same plan with some groups put back to float."""
+        return dataclasses.replace(self, groups=tuple(group for group in self.groups if group.name not in names))
