@@ -7,11 +7,11 @@ from pathlib import Path
 
 import onnx_ir as ir
 
-from optimizer.data import axes, fit, sizes, storage
+from optimizer.data import axes, fit, sizes, storage, synthetic
 from optimizer.data.samples import Samples
-from optimizer.data.synthetic import Synthetic
 from optimizer.errors import DataError
-from optimizer.model.ports import Feed, inputs
+from optimizer.model import shapes
+from optimizer.model.ports import Feed
 
 DEFAULT_COUNT = 32
 
@@ -57,8 +57,16 @@ def _file(path: Path, target: fit.Target) -> fit.Fitted:
 def _synthetic(
     model: ir.Model, count: int, seed: int, dims: Mapping[str, int], runs: Callable[[Feed], bool] | None
 ) -> Samples:
-    for assignment in sizes.candidates(model, dims):
-        reader = Synthetic(inputs(model), assignment, seed, count)
+    known = model.clone()
+    shapes.infer(known)
+    recipes = synthetic.recipes(known)
+    for assignment in sizes.candidates(known, dims):
+        reader = synthetic.Synthetic(recipes, assignment, seed, count)
         if runs is None or runs(reader.read(0)):
-            return Samples("synthetic", True, None, reader, range(count), axes.joinable(model))
-    raise DataError("no sizes found with which the model runs; give them with --dim NAME=N")
+            source = ", ".join(("synthetic", *(f"{name}={size}" for name, size in assignment.items())))
+            return Samples(source, True, None, reader, range(count), axes.joinable(model))
+    names = ", ".join(sizes.open_axes(known)) or "none"
+    raise DataError(
+        f"the model runs on no synthetic input that was tried (open dimensions: {names}); "
+        "give samples with --data, or sizes with --dim NAME=N"
+    )

@@ -1,24 +1,127 @@
-"""Seeded inputs for a model without data."""
+"""Seeded inputs for a model without data: its dtypes, its shapes, and values the graph can work with.
+
+=========================  =======================================================================================
+input                      values
+=========================  =======================================================================================
+a mask                     ones
+a position                 0, 1, 2, ... along the last axis
+an index                   uniform below the smallest of its tables (0 where no size is known)
+compared with constants    the first of them where there are few (a mode), any of them where there are many
+a length                   the size of the sequence it counts
+a size                     1
+other integers             uniform: uint8 and int8 over all values, int32 below 256, others below 10
+bool                       random; true for a mask
+a state                    normal, standard deviation 0.1
+a scale or a threshold     uniform in 0.5..1
+other floats               standard normal; its absolute value plus 0.001 where a logarithm, root or divisor needs it
+text                       short words
+=========================  =======================================================================================
+
+Each array is drawn by a generator seeded with (seed, sample, input's name): sample i is the same whatever the number
+of samples, and an original and its optimized model are fed the same. A coded input (`convert.Code`) gets the code of
+the same normal values that the original model gets.
+"""
 
 from __future__ import annotations
 
 import dataclasses
+import re
 import zlib
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
+import onnx_ir as ir
 
-from optimizer.data import axes
-from optimizer.model.ports import Array, Port
+from optimizer.data import axes, convert, demands, sizes
+from optimizer.data.wiring import Wiring
+from optimizer.model.ports import Array, Port, inputs
+
+_MASK = re.compile(r"mask", re.IGNORECASE)
+_POSITION = re.compile(r"pos(ition)?_?ids?$|positions?$", re.IGNORECASE)
+_LENGTH = re.compile(r"(^|_|\b)len(gth)?s?(_|\b|$)", re.IGNORECASE)
+_FACTOR = re.compile(r"scale|speed|ratio|thresh|temperature|rate$|factor", re.IGNORECASE)
+_FEW = 2
+_WORDS = ("the", "quick", "brown", "fox", "jumps", "over", "lazy", "dog")
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """All that is known about one input before its values are drawn."""
+
+    port: Port
+    found: demands.Demands
+    code: convert.Code | None
+    state: bool
+
+    def draw(self, rng: np.random.Generator, known: Mapping[str, int], length: int) -> Array:
+        """Values for open axes of the sizes `known`, where the sequence of the other inputs has `length` elements."""
+        shape = fill(self.port, known)
+        if self.code is not None:
+            return self.code.encode(rng.standard_normal(shape, np.float32))
+        dtype = self.port.dtype
+        if dtype.kind == "O":
+            return rng.choice(_WORDS, shape).astype(object)
+        if dtype.kind == "b":
+            return np.ones(shape, dtype) if self._is_mask() else rng.integers(0, 2, shape).astype(dtype)
+        if dtype.kind in "iu" or self.found.limits or (self.found.choices and not convert.is_float(dtype)):
+            return np.asarray(self._integers(rng, shape, known, length)).astype(dtype)
+        return np.asarray(self._floats(rng, shape)).astype(dtype)
+
+    def _is_mask(self) -> bool:
+        return _MASK.search(self.port.name) is not None or (self.found.mask and not self.found.indexes)
+
+    def _integers(
+        self, rng: np.random.Generator, shape: tuple[int, ...], known: Mapping[str, int], length: int
+    ) -> Array:
+        if self._is_mask():
+            return np.ones(shape, np.int64)
+        limit = self._limit(known)
+        if _POSITION.search(self.port.name) and shape:
+            return np.broadcast_to(np.arange(shape[-1]) % (limit or shape[-1]), shape)
+        if self.found.length or (_LENGTH.search(self.port.name) and not self.found.limits):
+            return np.full(shape, length)
+        if limit is not None:
+            return rng.integers(0, limit, shape)
+        return self._unlimited(rng, shape)
+
+    def _unlimited(self, rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
+        choices = self.found.choices
+        if len(choices) > _FEW:
+            return rng.choice(np.unique(choices), shape)
+        if choices:
+            return np.full(shape, choices[0])
+        if self.found.size:
+            return np.ones(shape, np.int64)
+        dtype = self.port.dtype
+        if dtype.itemsize == 1:
+            return rng.integers(np.iinfo(dtype).min, np.iinfo(dtype).max, shape, endpoint=True)
+        return rng.integers(0, 256 if dtype == np.int32 else 10, shape)
+
+    def _limit(self, known: Mapping[str, int]) -> int | None:
+        """The exclusive upper bound of an index, or None for what is no index."""
+        limits = [known.get(limit) if isinstance(limit, str) else limit for limit in self.found.limits]
+        sizes_known = [limit for limit in limits if limit is not None]
+        if not sizes_known:
+            return 1 if self.found.indexes else None
+        return max(min(sizes_known), 1)
+
+    def _floats(self, rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
+        if self._is_mask():
+            return np.ones(shape)
+        if self.state:
+            return 0.1 * rng.standard_normal(shape)
+        if len(shape) < 2 and _FACTOR.search(self.port.name):
+            return rng.uniform(0.5, 1.0, shape)
+        values = rng.standard_normal(shape)
+        return np.abs(values) + 1e-3 if self.found.positive else values
 
 
 @dataclasses.dataclass(frozen=True)
 class Synthetic:
-    """Feeds drawn from a generator that is seeded by the seed, the sample's index and the input's name."""
+    """A reader that draws its feeds."""
 
-    ports: tuple[Port, ...]
-    sizes: Mapping[str, int]
+    recipes: tuple[Recipe, ...]
+    known: Mapping[str, int]
     seed: int
     count: int
 
@@ -26,24 +129,34 @@ class Synthetic:
         return self.count
 
     def read(self, index: int) -> dict[str, Array]:
-        return {port.name: self._draw(port, index) for port in self.ports}
+        return {recipe.port.name: self._draw(recipe, index) for recipe in self.recipes}
 
-    def _draw(self, port: Port, index: int) -> Array:
-        rng = np.random.default_rng([self.seed, index, zlib.crc32(port.name.encode())])
-        return draw(rng, port.dtype, shape(port, self.sizes))
+    def _draw(self, recipe: Recipe, index: int) -> Array:
+        rng = np.random.default_rng([self.seed, index, zlib.crc32(recipe.port.name.encode())])
+        return recipe.draw(rng, self.known, self._length(recipe.port))
+
+    def _length(self, port: Port) -> int:
+        """The elements of the sequence that `port` counts: the first open axis after the batch of another input."""
+        shapes = [(other.port, fill(other.port, self.known)) for other in self.recipes if other.port != port]
+        long = [shape for other, shape in shapes if len(shape) > 1 and not _MASK.search(other.name)]
+        opened = [
+            shape[axis] for other, shape in shapes for axis in range(1, len(shape)) if axes.is_open(other.shape[axis])
+        ]
+        return next(iter(opened), long[0][1] if long else 1)
 
 
-def shape(port: Port, sizes: Mapping[str, int]) -> tuple[int, ...]:
+def recipes(model: ir.Model) -> tuple[Recipe, ...]:
+    """What there is to know about each input of `model`, whose shapes should have been inferred."""
+    wiring, codes = Wiring(model), convert.codes(model)
+    values = {value.name: value for value in model.graph.inputs}
+    found = [(port, demands.of(values[port.name], wiring)) for port in inputs(model)]
+    return tuple(Recipe(port, need, codes.get(port.name), sizes.is_state(port, need)) for port, need in found)
+
+
+def fill(port: Port, known: Mapping[str, int]) -> tuple[int, ...]:
     """The shape of an input once its open axes have sizes."""
-    return tuple(
-        dim if isinstance(dim, int) and not axes.is_open(dim) else sizes[axes.symbol(port, axis)]
-        for axis, dim in enumerate(port.shape)
-    )
+    return tuple(_size(port, axis, dim, known) for axis, dim in enumerate(port.shape))
 
 
-def draw(rng: np.random.Generator, dtype: np.dtype[Any], size: tuple[int, ...]) -> Array:
-    if dtype.kind == "b":
-        return rng.integers(0, 2, size).astype(bool)
-    if dtype.kind in "iu":
-        return rng.integers(0, 2, size).astype(dtype)
-    return rng.standard_normal(size).astype(dtype)
+def _size(port: Port, axis: int, dim: int | str | None, known: Mapping[str, int]) -> int:
+    return dim if isinstance(dim, int) and not axes.is_open(dim) else known[axes.symbol(port, axis)]
