@@ -6,50 +6,56 @@ anything more, so the same model always gives the same bytes.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 
 import onnx_ir as ir
-from onnx_ir.passes.common import InlinePass
 
-from optimizer.model import shapes
-from optimizer.model.passes import affine, constants, dead
+from optimizer.model import cost, shapes
+from optimizer.model.passes import affine, constants, dead, folding, functions
 
 _ROUNDS = 8
 """Each round but the last changed something; real models need two or three."""
 
-_PASSES: tuple[tuple[str, Callable[[ir.Model], int]], ...] = (
+_BEFORE: tuple[tuple[str, Callable[[ir.Model], int]], ...] = (
+    ("inlined {} functions", functions.inline),
+    ("took {} initializers out of the graph inputs", constants.unlist_initializers),
     ("turned {} constants into initializers", constants.lift_constants),
+    ("merged {} equal constants", dead.merge_constants),
+)
+_ROUND: tuple[tuple[str, Callable[[ir.Model], int]], ...] = (
     ("removed {} nodes that copy their input", dead.remove_identities),
+    ("replaced {} If nodes by the branch they take", folding.take_branches),
     ("folded {} BatchNormalization into the operator before it", affine.fold_batch_norm),
     ("folded {} per-channel Mul, Div, Add or Sub into the operator before it", affine.fold_scale_and_shift),
     ("merged {} nodes that compute the same", dead.merge_duplicates),
     ("merged {} equal constants", dead.merge_constants),
     ("removed {} unused nodes and initializers", dead.remove_unused),
 )
+_FOLDED = "evaluated {} nodes that depend on constants only"
 
 
 def clean(model: ir.Model) -> list[str]:
-    """Rewrite `model` in place; returns one line per kind of change, and a note where shapes are unknown."""
-    found: dict[str, int] = {}
-    _count(found, "inlined {} functions", inline(model))
-    _count(found, "took {} initializers out of the graph inputs", constants.unlist_initializers(model))
+    """Rewrite `model` in place; returns one line per kind of change, and a note where shapes are unknown.
+
+    The model's tensors grow by 1 MB at most.
+    """
+    found: Counter[str] = Counter()
+    limit = cost.tensor_bytes(model) + folding.GROWTH
+    _run(model, _BEFORE, found)
     for _ in range(_ROUNDS):
         note = shapes.infer(model)
-        changed = [_count(found, text, rewrite(model)) for text, rewrite in _PASSES]
-        if not any(changed):
+        folded = folding.fold_constants(model, limit - cost.tensor_bytes(model))
+        found[_FOLDED] += folded
+        if not _run(model, _ROUND, found) + folded:
             break
-    return [text.format(number) for text, number in found.items()] + ([note] if note else [])
+    return [text.format(number) for text, number in found.items() if number] + ([note] if note else [])
 
 
-def inline(model: ir.Model) -> int:
-    """Replace the calls of model functions by their bodies; `validate` has bounded how large that can get."""
-    functions = len(model.functions)
-    if functions:
-        InlinePass()(model)
-    return functions - len(model.functions)
-
-
-def _count(found: dict[str, int], text: str, number: int) -> bool:
-    if number:
-        found[text] = found.get(text, 0) + number
-    return number > 0
+def _run(model: ir.Model, passes: tuple[tuple[str, Callable[[ir.Model], int]], ...], found: Counter[str]) -> int:
+    changed = 0
+    for text, rewrite in passes:
+        number = rewrite(model)
+        found[text] += number
+        changed += number
+    return changed

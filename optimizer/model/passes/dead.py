@@ -13,9 +13,9 @@ from __future__ import annotations
 from collections.abc import Hashable
 
 import onnx_ir as ir
-from onnx_ir.passes.common import DeduplicateInitializersPass, RemoveUnusedNodesPass
+from onnx_ir.passes.common import RemoveUnusedNodesPass
 
-from optimizer.model.passes.edit import Editor, array, get, is_op, nodes, opset, remove
+from optimizer.model.passes.edit import Editor, array, get, is_constant, is_op, nodes, opset, remove
 
 RANDOM = frozenset({"RandomUniform", "RandomNormal", "RandomUniformLike", "RandomNormalLike", "Multinomial",
                     "Bernoulli", "Dropout"})  # fmt: skip
@@ -51,12 +51,33 @@ def merge_duplicates(model: ir.Model) -> int:
 
 
 def merge_constants(model: ir.Model) -> int:
-    """Merge small initializers of equal dtype, shape and content."""
-    before = len(model.graph.initializers)
-    listed = any(value.is_graph_input() or value.is_graph_output() for value in model.graph.initializers.values())
-    if not listed:
-        DeduplicateInitializersPass(size_limit=64)(model)
-    return before - len(model.graph.initializers)
+    """Merge equal single numbers and equal short integer vectors (shapes, axes).
+
+    Longer floating-point vectors stay apart: two biases that happen to be equal are still two parameters.
+    """
+    first: dict[Hashable, ir.Value] = {}
+    merged = 0
+    for name, value in tuple(model.graph.initializers.items()):
+        if not is_constant(value) or value.is_graph_output() or not _is_small(value):
+            continue
+        known = first.setdefault(_content(value), value)
+        if known is not value:
+            value.replace_all_uses_with(known)
+            del model.graph.initializers[name]
+            merged += 1
+    return merged
+
+
+def _is_small(value: ir.Value) -> bool:
+    tensor = value.const_value
+    if tensor is None or tensor.dtype == ir.DataType.STRING:
+        return False
+    return tensor.size == 1 or (tensor.dtype == ir.DataType.INT64 and tensor.size <= 16)
+
+
+def _content(value: ir.Value) -> Hashable:
+    tensor = value.const_value
+    return None if tensor is None else (tensor.dtype, tensor.shape.numpy(), tensor.tobytes())
 
 
 def _copies(node: ir.Node, source: ir.Value, version: int) -> bool:
@@ -94,7 +115,7 @@ def _merge(editor: Editor, graph: ir.Graph) -> int:
     for node in graph:
         if node.domain or node.op_type in RANDOM:
             continue
-        key = _key(node)
+        key = fingerprint(node)
         if key is None:
             continue
         known = first.setdefault(key, node)
@@ -107,7 +128,8 @@ def _merge(editor: Editor, graph: ir.Graph) -> int:
     return merged
 
 
-def _key(node: ir.Node) -> Hashable | None:
+def fingerprint(node: ir.Node) -> Hashable | None:
+    """Equal for two standard nodes that compute the same from the same values; None where that cannot be told."""
     attributes = []
     for name, attribute in sorted(node.attributes.items()):
         value = _frozen(attribute)
@@ -115,7 +137,7 @@ def _key(node: ir.Node) -> Hashable | None:
             return None
         attributes.append((name, value))
     used = tuple(bool(out.name) for out in node.outputs)
-    return (node.op_type, tuple(map(id, node.inputs)), used, tuple(attributes))
+    return (node.op_type, tuple(node.inputs), used, tuple(attributes))
 
 
 def _frozen(attribute: ir.Attr) -> Hashable | None:

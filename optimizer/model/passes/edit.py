@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -77,8 +78,15 @@ class Editor:
 
     def __init__(self, model: ir.Model) -> None:
         self.model = model
-        self.names = Counter(_value_names(model))
-        self.node_names = Counter(node.name for node in nodes(model) if node.name)
+
+    @functools.cached_property
+    def names(self) -> Counter[str]:
+        """How many values have a name; sibling subgraphs may use the same one."""
+        return Counter(_value_names(self.model))
+
+    @functools.cached_property
+    def node_names(self) -> Counter[str]:
+        return Counter(node.name for node in nodes(self.model) if node.name)
 
     def fresh(self, stem: str) -> str:
         """A value name that begins with `stem`; now taken."""
