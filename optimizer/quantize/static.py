@@ -7,10 +7,9 @@ from collections.abc import Iterable
 import numpy as np
 import onnx_ir as ir
 
-from optimizer.model.ports import Array
-from optimizer.quantize import qparams
+from optimizer.quantize import qparams, weights
 from optimizer.quantize.groups import Group
-from optimizer.quantize.plan import Plan, Weight
+from optimizer.quantize.plan import Plan
 from optimizer.quantize.qparams import Method, QParams
 from optimizer.quantize.statistics import Statistics
 
@@ -22,11 +21,26 @@ def plan(
     method: Method = "mse",
     *,
     per_tensor: bool = False,
+    saturates: bool = False,
+    correct: bool = True,
 ) -> Plan:
-    """Nearest rounding everywhere; `groups` in topological order."""
+    """Everything to nearest, biases corrected; `groups` in topological order."""
     chosen = tuple(groups)
-    weights = {group.name: weight(model, group, per_tensor) for group in chosen if group.weight is not None}
-    return Plan(chosen, activations(chosen, statistics, method), weights)
+    params = activations(chosen, statistics, method)
+    rounded = {
+        group.name: weights.quantize(
+            model,
+            group,
+            params[group.inputs[0]],
+            statistics.channels[group.inputs[0]],
+            per_tensor=per_tensor,
+            saturates=saturates,
+            correct=correct,
+        )
+        for group in chosen
+        if group.weight is not None
+    }
+    return Plan(chosen, params, rounded)
 
 
 def activations(groups: Iterable[Group], statistics: Statistics, method: Method) -> dict[str, QParams]:
@@ -48,29 +62,3 @@ def activations(groups: Iterable[Group], statistics: Statistics, method: Method)
             else:
                 params(name, group.low, group.high)
     return found
-
-
-def weight(model: ir.Model, group: Group, per_tensor: bool) -> Weight:
-    """The group's weight rounded to nearest, its bias in float as it is."""
-    array, axis = initializer(model, group.weight), weight_axis(model, group)
-    bias = initializer(model, group.bias).reshape(-1) if group.bias is not None else None
-    if bias is not None:
-        bias = np.broadcast_to(bias, (array.shape[axis],))
-    scales = qparams.weight_scales(array, axis)
-    if per_tensor:
-        scales = np.full_like(scales, scales.max())
-    return Weight(qparams.round_weight(array, scales, axis), scales, axis, bias)
-
-
-def weight_axis(model: ir.Model, group: Group) -> int:
-    """The axis of the group's weight that holds output channels."""
-    head = next(node for node in model.graph if node.name == group.name)
-    assert group.rule.weight_axis is not None
-    return group.rule.weight_axis(head)
-
-
-def initializer(model: ir.Model, name: str | None) -> Array:
-    """The array of the initializer called `name`."""
-    tensor = model.graph.initializers[name or ""].const_value
-    assert tensor is not None
-    return tensor.numpy()

@@ -10,17 +10,28 @@ import onnx_ir as ir
 
 from optimizer.calibrate.observers import Channels, Histogram
 from optimizer.calibrate.run import Observer, observe
-from optimizer.model.ports import Feed
+from optimizer.model.ports import Array, Feed
 from optimizer.quantize.groups import Group
 
 
 @dataclasses.dataclass(frozen=True)
 class Statistics:
-    """Observers by value name, and the number of samples they saw."""
+    """Observers by value name, the shapes of the first sample's values, and the number of samples seen."""
 
     histograms: dict[str, Histogram]
     channels: dict[str, Channels]
+    shapes: dict[str, tuple[int, ...]]
     samples: int
+
+
+@dataclasses.dataclass
+class _Shape:
+    """Remembers the shape of the first batch."""
+
+    shape: tuple[int, ...] | None = None
+
+    def update(self, batch: Array) -> None:
+        self.shape = self.shape or batch.shape
 
 
 def gather(
@@ -39,11 +50,13 @@ def gather(
         if group.weight is not None:
             channels[group.inputs[0]] = Channels(input_axis(group))
             channels[group.output] = Channels(input_axis(group))
-    watched: dict[str, list[Observer]] = {name: [histogram] for name, histogram in histograms.items()}
+    shapes = {name: _Shape() for name in histograms}
+    watched: dict[str, list[Observer]] = {name: [found, shapes[name]] for name, found in histograms.items()}
     for name, moments in channels.items():
         watched[name].append(moments)
     seen = observe(model, feeds, watched, threads=threads, tick=tick)
-    return Statistics(histograms, channels, seen)
+    sizes = {name: found.shape for name, found in shapes.items() if found.shape is not None}
+    return Statistics(histograms, channels, sizes, seen)
 
 
 def input_axis(group: Group) -> int:

@@ -1,0 +1,51 @@
+"""Options that commands share, and how text reaches the terminal: results on stdout, everything else on stderr."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+from optimizer.errors import ConfigError
+
+Model = Annotated[Path, typer.Argument(help="The ONNX model.", show_default=False)]
+Output = Annotated[
+    Optional[Path], typer.Option("-o", "--output", help="Where to write the result.", show_default="beside the input")
+]
+Force = Annotated[bool, typer.Option("--force", help="Overwrite an existing result.")]
+Data = Annotated[
+    Optional[str],
+    typer.Option(
+        "--data",
+        help="Samples: .npz, .npy, a folder of those, test_data_set_* folders, or module:function.",
+        show_default="synthetic inputs",
+    ),
+]
+Samples = Annotated[Optional[int], typer.Option("--samples", min=1, help="Use this many samples.", show_default="all")]
+Seed = Annotated[int, typer.Option("--seed", help="Everything but what is measured depends on it alone.")]
+Threads = Annotated[int, typer.Option("--threads", min=1, help="Threads of ONNX Runtime.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
+Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Print no table and no progress.")]
+Reports = Annotated[
+    Optional[list[Path]],
+    typer.Option("--report", help="Write a report too: .html, .md, .xml (JUnit) or .json. Repeatable."),
+]
+Dims = Annotated[Optional[list[str]], typer.Option("--dim", help="Size of a symbolic dimension, NAME=N. Repeatable.")]
+
+
+def say(text: str) -> None:
+    """A message to the user, on stderr."""
+    sys.stderr.write(text + "\n")
+
+
+def sizes(given: list[str] | None) -> tuple[tuple[str, int], ...]:
+    """`["batch=8"]` as `(("batch", 8),)`. Raises `ConfigError`."""
+    found = []
+    for text in given or []:
+        name, _, number = text.rpartition("=")
+        if not name or not number.isdigit() or int(number) < 1:
+            raise ConfigError(f"--dim {text!r}: write it as NAME=N with a whole number above 0, e.g. --dim batch=8")
+        found.append((name, int(number)))
+    return tuple(found)

@@ -1,0 +1,62 @@
+"""`optimize quantize MODEL`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Optional
+
+import typer
+
+from optimizer.cli import options
+from optimizer.recipe import Calibration, Mode, Quantize, Recover, Run, Target, share
+
+
+def quantize(
+    model: options.Model,
+    output: options.Output = None,
+    force: options.Force = False,
+    data: options.Data = None,
+    samples: options.Samples = None,
+    seed: options.Seed = 0,
+    threads: options.Threads = 1,
+    dim: options.Dims = None,
+    mode: Annotated[Mode, typer.Option(help="What to quantize; auto measures and picks.")] = "auto",
+    calibration: Annotated[Calibration, typer.Option(help="How ranges are found.")] = "mse",
+    recover: Annotated[Recover, typer.Option(help="How much accuracy repair to do.")] = "full",
+    target: Annotated[Target, typer.Option(help="The CPU that will run the result; auto: this one.")] = "auto",
+    per_tensor: Annotated[bool, typer.Option("--per-tensor", help="One scale per weight, not per channel.")] = False,
+    max_drop: Annotated[
+        Optional[str], typer.Option(help="The most that accuracy may fall, e.g. 1%.", show_default="no bound")
+    ] = None,
+    metric: Annotated[
+        Optional[str],
+        typer.Option(help="top1, agreement, cosine, sqnr, max_error or MODULE:FUNC.", show_default="by the outputs"),
+    ] = None,
+    only: Annotated[Optional[list[str]], typer.Option(help="Quantize only nodes or ops like this GLOB.")] = None,
+    exclude: Annotated[Optional[list[str]], typer.Option(help="Leave nodes or ops like this GLOB in float.")] = None,
+    no_measure: Annotated[
+        bool, typer.Option("--no-measure", help="Time nothing; the same input gives the same bytes.")
+    ] = False,
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+    report: options.Reports = None,
+) -> None:
+    """Make a model int8: faster and smaller, with its accuracy checked."""
+    step = Quantize(
+        mode=mode,
+        calibration=calibration,
+        recover=recover,
+        target=target,
+        per_tensor=per_tensor,
+        max_drop=share(max_drop) if max_drop is not None else None,
+        metric=metric,
+        only=tuple(only or ()),
+        exclude=tuple(exclude or ()),
+        measure=not no_measure,
+    )
+    run = Run(data=data, samples=samples, seed=seed, threads=threads, dims=options.sizes(dim))
+    from optimizer.cli import display
+    from optimizer.pipeline import quantize as pipeline
+
+    with display.progress(quiet or as_json) as progress:
+        result = pipeline.quantize(model, step, run, output=output, force=force, progress=progress)
+    display.show(result, as_json=as_json, quiet=quiet, reports=report or [])

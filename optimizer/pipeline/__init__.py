@@ -1,0 +1,1 @@
+"""load -> steps -> verify -> save, one module per command; `common` holds what they share."""

@@ -1,0 +1,189 @@
+"""What all commands share: a model is read, rewritten, compared with what it was, and only then written.
+
+`Subject` is the model as the user gave it: loaded safely, with its samples. `judge` times a candidate against it in
+pairs and compares the answers on the same samples. `write` puts the result in place with its provenance.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Protocol
+
+import onnx_ir as ir
+from onnx_ir.passes.common import NameFixPass
+
+from optimizer.calibrate.metrics import compare_outputs
+from optimizer.data.samples import Samples
+from optimizer.data.spec import open_samples
+from optimizer.errors import DataError
+from optimizer.model import cleanup, cost, io, shapes
+from optimizer.model.ports import Feed
+from optimizer.recipe import Run
+from optimizer.report.records import Accuracy, Change, Latency, Result
+from optimizer.runtime import machine, stats, timing
+from optimizer.runtime.session import Options, open_session
+
+TIMED_SAMPLES = 4
+"""Samples that timing cycles through: enough to vary data-dependent work, few enough to stay in memory."""
+
+
+class Progress(Protocol):
+    """Something to show work on: `stage` begins a named piece and returns what to call after each of its steps."""
+
+    def stage(self, name: str, steps: int | None = None) -> Callable[[], None]: ...
+
+
+class Silent:
+    """Progress that nobody sees."""
+
+    def stage(self, name: str, steps: int | None = None) -> Callable[[], None]:
+        return lambda: None
+
+
+@dataclasses.dataclass(frozen=True)
+class Subject:
+    """A model to work on. `model` is what the file holds; `clean` the same function, ready to be rewritten."""
+
+    path: Path
+    model: ir.Model
+    clean: ir.Model
+    samples: Samples
+    notes: tuple[str, ...]
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What the user must know about the data."""
+        if not self.samples.synthetic:
+            return self.samples.notes
+        return (*self.samples.notes, "no --data given: calibrated and judged on synthetic inputs, not on real ones")
+
+
+def subject(path: Path | str, run: Run) -> Subject:
+    """Read the model at `path`, clean a copy of it, and open its samples. Raises `UserError`."""
+    model = io.load(path)
+    return prepare(Path(path), model, run)
+
+
+def prepare(path: Path, model: ir.Model, run: Run) -> Subject:
+    """`subject` for a model that is loaded already."""
+    session = open_session(model, Options(threads=run.threads))
+
+    def runs(feed: Feed) -> bool:
+        try:
+            session.run(feed)
+        except DataError:
+            return False
+        return True
+
+    samples = open_samples(run.data, model, count=run.samples, seed=run.seed, dims=dict(run.dims), runs=runs)
+    if not len(samples):
+        raise DataError(f"{samples.source}: no samples in it; give at least one")
+    session.run(samples[0])
+    ready = model.clone()
+    notes = cleanup.clean(ready)
+    NameFixPass()(ready)
+    shapes.infer(ready)
+    return Subject(path, model, ready, samples, tuple(notes))
+
+
+@dataclasses.dataclass(frozen=True)
+class Timed:
+    """Speed-ups of several candidates over one baseline, from one race."""
+
+    latencies: tuple[Latency, ...]
+
+
+def race(baseline: ir.Model, candidates: Sequence[ir.Model], samples: Samples, run: Run, seconds: float) -> Timed:
+    """Time `candidates` against `baseline` in interleaved pairs, all on the same few samples."""
+    sessions = [open_session(model, Options(threads=run.threads)) for model in (baseline, *candidates)]
+    feeds = list(samples.take(TIMED_SAMPLES))
+    times = timing.compare(sessions, [feeds] * len(sessions), seconds=seconds, seed=run.seed)
+    return Timed(tuple(_latency(times, index) for index in range(1, len(sessions))))
+
+
+def _latency(times: timing.PairedTimes, index: int) -> Latency:
+    found = times.speedup(index)
+    return Latency(
+        before=times.quantiles(0),
+        after=times.quantiles(index),
+        speedup=found.speedup,
+        ci95=(found.lo, found.hi),
+        verdict=stats.verdict(found.lo, found.hi),
+        pairs=times.rounds,
+    )
+
+
+def accuracy(
+    baseline: ir.Model,
+    candidate: ir.Model,
+    samples: Samples,
+    run: Run,
+    metric: str | None = None,
+    tick: Callable[[], None] = lambda: None,
+) -> Accuracy:
+    """Compare the answers of two models with the same inputs."""
+    options = Options(threads=run.threads)
+    return compare_outputs(
+        open_session(baseline, options), open_session(candidate, options), samples, samples, metric, tick=tick
+    )
+
+
+def write(
+    result: Result, candidate: ir.Model, source: Path, target: Path, run: Run, step: object, *, force: bool
+) -> Result:
+    """Write `candidate` with its provenance to `target`; `result` completed with path and size."""
+    stamp(candidate, source, run, step, result)
+    size = io.save(candidate, target, force=force)
+    return dataclasses.replace(result, output=str(target), size_bytes=Change(result.size_bytes.before, size))
+
+
+def stamp(candidate: ir.Model, source: Path, run: Run, step: object, result: Result) -> None:
+    """Provenance in the model's metadata: no paths, no times, so that equal runs write equal bytes."""
+    recipe = dataclasses.asdict(step) if dataclasses.is_dataclass(step) and not isinstance(step, type) else {}
+    provenance = {
+        "optimize.version": version("optimize-onnx"),
+        "optimize.command": result.command,
+        "optimize.recipe": json.dumps(recipe, sort_keys=True),
+        "optimize.seed": str(run.seed),
+        "optimize.source_sha256": hashlib.sha256(source.read_bytes()).hexdigest(),
+        "optimize.data": "synthetic" if run.data is None else "given",
+    }
+    candidate.metadata_props.update(provenance)
+
+
+def base_result(command: str, about: Subject, candidate: ir.Model, run: Run) -> Result:
+    """A result with what does not need measuring: sizes, parameters, MACs, machine."""
+    sizes = {name: array.shape for name, array in about.samples[0].items()}
+    dims = symbols(about.model, sizes)
+    before, after = cost.count(about.clean, dims), cost.count(candidate, dims)
+    return Result(
+        command=command,
+        input=str(about.path),
+        output=None,
+        size_bytes=Change(io.size(about.path), before.bytes),
+        params=Change(before.params, after.params),
+        macs=Change(before.macs, after.macs),
+        machine=machine.describe(run.threads),
+        steps=about.notes,
+        warnings=about.warnings,
+    )
+
+
+def symbols(model: ir.Model, sizes: dict[str, tuple[int, ...]]) -> dict[str, int]:
+    """The sizes that a feed gives to the model's symbolic dimensions."""
+    found: dict[str, int] = {}
+    for value in model.graph.inputs:
+        for dim, size in zip(value.shape or (), sizes.get(value.name or "", ()), strict=False):
+            if isinstance(dim, ir.SymbolicDim) and dim.value is not None:
+                found[dim.value] = size
+    return found
+
+
+def default_output(path: Path, suffix: str) -> Path:
+    """`NAME.SUFFIX.onnx` beside the input."""
+    return path.with_name(f"{path.name.removesuffix('.onnx')}.{suffix}.onnx")

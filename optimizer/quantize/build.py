@@ -1,0 +1,125 @@
+"""Static quantization of one model: statistics once, then as many candidates from them as placement asks for."""
+
+from __future__ import annotations
+
+import dataclasses
+import fnmatch
+from collections.abc import Callable, Iterable, Sequence
+
+import onnx_ir as ir
+
+from optimizer.model.ports import Feed
+from optimizer.quantize import costs, emit, groups, placement, static, statistics, verify
+from optimizer.quantize.groups import Group, Partition
+from optimizer.quantize.plan import Plan
+from optimizer.quantize.statistics import Statistics
+from optimizer.recipe import Quantize
+from optimizer.report.records import NodeDecision
+from optimizer.runtime import machine
+
+_ROUNDS = 6
+_PROFILED = 8
+
+
+@dataclasses.dataclass(frozen=True)
+class Candidate:
+    """A quantized model, and what became of each node."""
+
+    name: str
+    model: ir.Model
+    nodes: tuple[NodeDecision, ...]
+    plan: Plan | None = None
+
+
+class Static:
+    """Builds int8 candidates of one cleaned float model."""
+
+    def __init__(
+        self,
+        model: ir.Model,
+        feeds: Iterable[Feed],
+        step: Quantize,
+        *,
+        threads: int = 1,
+        tick: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.model, self.step, self.threads = model, step, threads
+        self.partition, self.kept_out = _selected(groups.partition(model), step)
+        self.statistics: Statistics = statistics.gather(model, self.partition.groups, feeds, threads=threads, tick=tick)
+        self.vnni = machine.has_vnni() if step.target == "auto" else step.target in ("vnni", "arm64")
+
+    def everything(self) -> Candidate:
+        """All groups in int8."""
+        return self.candidate("everything", self.partition.groups, {})
+
+    def placed(self, name: str, found: placement.Costs) -> Candidate:
+        """The cheapest set of groups by the costs `found`."""
+        chosen = placement.choose(self.model, self.partition.groups, found)
+        kept = [group for group in self.partition.groups if group.name in chosen]
+        slower = "in int8 it would cost more than it saves, its borders included"
+        return self.candidate(name, kept, {g.name: slower for g in self.partition.groups if g.name not in chosen})
+
+    def table_costs(self) -> placement.Costs:
+        """Costs by the table alone, the same on every machine of the target."""
+        return costs.modelled(self.model, self.partition.groups, self.statistics.shapes, vnni=self.vnni)
+
+    def measured_costs(self, everything: Candidate, feeds: Sequence[Feed]) -> placement.Costs:
+        """Costs as this machine shows them."""
+        chosen = everything.plan.groups if everything.plan is not None else ()
+        return costs.measured(
+            self.model, everything.model, chosen, self.table_costs(), feeds[:_PROFILED], threads=self.threads
+        )
+
+    def candidate(self, name: str, chosen: Sequence[Group], reasons: dict[str, str]) -> Candidate:
+        """`chosen` in int8, less those that the runtime does not fuse."""
+        plan = static.plan(
+            self.model,
+            chosen,
+            self.statistics,
+            self.step.calibration,
+            per_tensor=self.step.per_tensor,
+            saturates=not self.vnni,
+            correct=self.step.recover != "none",
+        )
+        reasons = dict(reasons)
+        model = emit.emit(self.model, plan)
+        for _ in range(_ROUNDS):
+            missed = verify.unfused(model, plan)
+            if not missed:
+                break
+            reasons |= missed
+            plan = plan.without(set(missed))
+            model = emit.emit(self.model, plan)
+        return Candidate(name, model, self.decisions(plan, reasons), plan)
+
+    def decisions(self, plan: Plan, reasons: dict[str, str]) -> tuple[NodeDecision, ...]:
+        """One record per node of the float model, in its order."""
+        groups_of = {node: group for group in self.partition.groups for node in group.nodes}
+        in_int8 = {group.name for group in plan.groups}
+        return tuple(
+            self._decision(node, groups_of.get(node.name or ""), in_int8, reasons) for node in self.model.graph
+        )
+
+    def _decision(self, node: ir.Node, group: Group | None, in_int8: set[str], reasons: dict[str, str]) -> NodeDecision:
+        name, op = node.name or "", node.op_type
+        if group is None:
+            return NodeDecision(name, op, "float", self.partition.floats.get(name) or self.kept_out.get(name, ""))
+        if group.name not in in_int8:
+            return NodeDecision(name, op, "float", reasons.get(group.name, "not needed in int8"))
+        own = f"{group.op} kernel" if name == group.name else f"part of {group.name}"
+        return NodeDecision(name, op, "int8", own)
+
+
+def _selected(found: Partition, step: Quantize) -> tuple[Partition, dict[str, str]]:
+    """The groups that --only and --exclude leave, and the reason for the nodes of the others."""
+    kept = [group for group in found.groups if _wanted(group, step)]
+    names = {group.name for group in kept}
+    out = {node: "left out on request" for group in found.groups if group.name not in names for node in group.nodes}
+    return Partition(tuple(kept), found.floats), out
+
+
+def _wanted(group: Group, step: Quantize) -> bool:
+    def matches(patterns: tuple[str, ...]) -> bool:
+        return any(fnmatch.fnmatchcase(name, p) for p in patterns for name in (*group.nodes, group.op))
+
+    return (not step.only or matches(step.only)) and not matches(step.exclude)
