@@ -124,6 +124,13 @@ def one(target: Target, arrays: Mapping[str, Array]) -> dict[str, Array]:
     return {port.name: _single(target, port, np.asarray(arrays[port.name])) for port in target.ports}
 
 
+def notes(target: Target, arrays: Mapping[str, Array]) -> tuple[str, ...]:
+    """What `one` does to these arrays to make them fit."""
+    ports = [port for port in target.ports if port.name in arrays]
+    found = (target.conversion(np.asarray(arrays[port.name]).dtype, port)[1] for port in ports)
+    return tuple(note for note in found if note is not None)
+
+
 def check_names(ports: Sequence[Port], found: Iterable[str]) -> None:
     """Raise `DataError` unless there is an array for each input and nothing that is not understood."""
     names, wanted = list(found), [port.name for port in ports]

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import onnx_ir as ir
 
-from optimizer.data import axes, fit, sizes, storage, synthetic
+from optimizer.data import axes, fit, folders, function, sizes, synthetic
+from optimizer.data.images import Preprocess
 from optimizer.data.samples import Samples
 from optimizer.errors import DataError
 from optimizer.model import shapes
@@ -22,36 +23,36 @@ def open_samples(
     *,
     count: int | None = None,
     seed: int = 0,
+    images: Preprocess | None = None,
     dims: Mapping[str, int] | None = None,
     runs: Callable[[Feed], bool] | None = None,
 ) -> Samples:
     """The samples that `spec` names, checked against the inputs of `model`.
 
     `None` makes synthetic samples (`DEFAULT_COUNT` unless `count` is given). With data, `count` draws that many at
-    random (by `seed`), kept in their order, or takes all if there are fewer. `dims` gives sizes to open axes of
-    synthetic inputs, and `runs` tells whether the model runs on a feed: the first plausible sizes for which it does
-    are taken. Raises `DataError`.
+    random (by `seed`), kept in their order, or takes all if there are fewer (the first from a function). `images` says
+    how images are prepared. `dims` gives sizes to open axes of synthetic inputs, and `runs` tells whether the model
+    runs on a feed: the first plausible sizes for which it does are taken. Raises `DataError`, or `ConfigError`.
     """
     if spec is None:
         return _synthetic(model, count or DEFAULT_COUNT, seed, dims or {}, runs)
-    path = Path(spec)
-    if not path.exists():
-        raise DataError(f"{path}: no such file or folder")
-    fitted = _file(path, fit.Target.of(model))
-    samples = Samples(
-        str(spec), False, fitted.labels, fitted.reader, range(len(fitted.reader)), axes.joinable(model), fitted.notes
-    )
+    fitted = _read(spec, fit.Target.of(model), count, images or Preprocess())
+    every = range(len(fitted.reader))
+    samples = Samples(str(spec), False, fitted.labels, fitted.reader, every, axes.joinable(model), fitted.notes)
     return samples if count is None else samples.pick(count, seed)
 
 
-def _file(path: Path, target: fit.Target) -> fit.Fitted:
-    if path.suffix == ".npz":
-        return fit.table(target, storage.open_npz(path), str(path))
-    if path.suffix == ".npy" and len(target.ports) == 1:
-        return fit.table(target, {target.ports[0].name: storage.open_npy(path)}, str(path))
-    if path.suffix == ".npy":
-        raise DataError(f"{path}: a .npy file feeds one input, the model has {len(target.ports)}; use .npz")
-    raise DataError(f"{path}: not a kind of data that is known; give .npz, .npy, a folder or module:function")
+def _read(spec: str | Path, target: fit.Target, count: int | None, how: Preprocess) -> fit.Fitted:
+    path = Path(spec)
+    if path.is_dir():
+        return folders.read(path, target, how)
+    if path.suffix in folders.ARRAYS and path.exists():
+        return folders.arrays(path, target)
+    if not path.exists() and function.is_function(str(spec)):
+        return function.read(str(spec), target, count)
+    if not path.exists():
+        raise DataError(f"{path}: no such file or folder")
+    raise DataError(f"{path}: no kind of data that is known; give .npz, .npy, a folder or module:function")
 
 
 def _synthetic(

@@ -42,10 +42,8 @@ class Scratch:
         self.size = 0
         weakref.finalize(self, self.file.close)
 
-    def append(self, array: Array, what: str, limit: int = MAX_BYTES) -> Stored:
-        """Keep `array` (any but an object array) and return where it is. Raises `DataError` beyond `limit` bytes."""
-        if self.size + array.nbytes > limit:
-            raise DataError(f"{what}: more than {limit} bytes of samples; use --samples N to take fewer")
+    def append(self, array: Array, what: str) -> Stored:
+        """Keep `array` (any but an object array) and return where it is."""
         offset = self.size
         self.file.write(np.ascontiguousarray(array).tobytes())
         self.file.flush()
