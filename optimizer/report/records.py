@@ -132,6 +132,13 @@ class Result:
     steps: tuple[str, ...] = ()
     """What was done, in order, one line each."""
     warnings: tuple[str, ...] = ()
+    throughput: Change[float] | None = None
+    """Samples a second, with as many callers and as large batches as were asked for."""
+    memory_bytes: Change[int] | None = None
+    """The most that loading and running the model adds to a fresh process."""
+    load_ms: Change[float] | None = None
+    """Time to load the model in a fresh process, the file being in the system's cache."""
+    first_run_ms: Change[float] | None = None
     details: dict[str, Any] = dataclasses.field(default_factory=dict)
     """Command-specific figures (plain JSON types)."""
 

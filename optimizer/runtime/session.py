@@ -11,14 +11,15 @@ import dataclasses
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Literal, TypeAlias
-
-import onnx_ir as ir
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from optimizer.errors import DataError, ModelError
-from optimizer.model import io
-from optimizer.model.ports import Array, Feed
 from optimizer.runtime.engine import FATAL, RUNTIME_FAILURES, ort
+
+if TYPE_CHECKING:  # measuring processes start in half the time without onnx_ir
+    import onnx_ir as ir
+
+    from optimizer.model.ports import Array, Feed
 
 Source: TypeAlias = "ir.Model | bytes | Path | str"
 Level: TypeAlias = Literal["none", "basic", "extended", "all"]
@@ -97,13 +98,15 @@ def first_line(error: Exception) -> str:
 
 @contextlib.contextmanager
 def _loadable(source: Source) -> Iterator[bytes | str]:
-    if isinstance(source, ir.Model):
-        if not io.fits_protobuf(source):
-            with tempfile.TemporaryDirectory(prefix="optimize-") as folder:
-                path = Path(folder) / "model.onnx"
-                io.save(source, path)
-                yield str(path)
-            return
+    if isinstance(source, (bytes, str, Path)):
+        yield source if isinstance(source, bytes) else str(source)
+        return
+    from optimizer.model import io
+
+    if io.fits_protobuf(source):
         yield io.to_bytes(source)
         return
-    yield source if isinstance(source, bytes) else str(source)
+    with tempfile.TemporaryDirectory(prefix="optimize-") as folder:
+        path = Path(folder) / "model.onnx"
+        io.save(source, path)
+        yield str(path)

@@ -16,7 +16,7 @@ Cases: no pair at all is an error; one block has no interval (0, inf); equal tim
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple, TypeAlias
 
 import numpy as np
@@ -33,6 +33,8 @@ FLOOR = 0.01
 
 MIN_CLUSTERS = 4
 """From so many processes on, their means are the samples; Student's factor for fewer is too wide to be of use."""
+
+RESAMPLES = 400
 
 _T_975 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228)
 _Z_975 = 1.959964
@@ -71,6 +73,14 @@ def estimate(
     return _interval(values)
 
 
+class Span(NamedTuple):
+    """A figure and the interval it lies in with 95% confidence."""
+
+    value: float
+    lo: float
+    hi: float
+
+
 def verdict(lo: float, hi: float, floor: float = FLOOR) -> Verdict:
     """`faster` or `slower` when the whole interval of the speed-up lies beyond 1 by more than `floor` (log ratio)."""
     if lo > math.exp(floor):
@@ -84,6 +94,20 @@ def quantiles(seconds: Sequence[float] | Floats) -> Quantiles:
     return Quantiles(float(p50), float(p90), float(p99))
 
 
+def quantile_span(q: float, runs: Floats, blocks: Ids, seed: int = 0) -> Span:
+    """Quantile `q` of `runs` with its 95% interval by resampling whole blocks (percentile bootstrap)."""
+    return _bootstrap(lambda pick: _quantile(q, runs, blocks, pick), blocks, seed)
+
+
+def quantile_ratio(q: float, before: Floats, before_blocks: Ids, after: Floats, after_blocks: Ids) -> Span:
+    """`after / before` of quantile `q` with its 95% interval; both sides are resampled by the same blocks."""
+    return _bootstrap(
+        lambda pick: _quantile(q, after, after_blocks, pick) / _quantile(q, before, before_blocks, pick),
+        before_blocks,
+        0,
+    )
+
+
 def t_975(freedom: int) -> float:
     """The 97.5% point of Student's t; above 10 degrees by the Cornish-Fisher expansion (error below 1e-4)."""
     if freedom <= len(_T_975):
@@ -93,6 +117,20 @@ def t_975(freedom: int) -> float:
     second = (5 * z**5 + 16 * z**3 + 3 * z) / (96 * n**2)
     third = (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / (384 * n**3)
     return z + first + second + third
+
+
+def _quantile(q: float, runs: Floats, blocks: Ids, pick: Ids) -> float:
+    """Quantile of the runs of the blocks in `pick`, as often as they stand there; `blocks` is sorted."""
+    starts, ends = np.searchsorted(blocks, pick), np.searchsorted(blocks, pick, side="right")
+    return float(np.quantile(np.concatenate([runs[a:b] for a, b in zip(starts, ends, strict=True)]), q))
+
+
+def _bootstrap(figure: Callable[[Ids], float], blocks: Ids, seed: int) -> Span:
+    ids = np.unique(blocks)
+    rng = np.random.default_rng(seed)
+    drawn = [figure(rng.choice(ids, ids.size)) for _ in range(RESAMPLES)]
+    lo, hi = np.quantile(drawn, [0.025, 0.975])
+    return Span(figure(ids), float(lo), float(hi))
 
 
 def _interval(values: Floats) -> Estimate:

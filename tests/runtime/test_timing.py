@@ -17,10 +17,10 @@ MATMULS = "g (float[64,64] x) => (float[64,64] y) { a = MatMul(x, x) b = MatMul(
 
 
 def sleeper(seconds: float, log: list[str], name: str) -> timing.Lane:
-    def slot(number: int) -> list[float]:
+    def slot(number: int) -> timing.Slot:
         log.append(name)
         time.sleep(seconds)
-        return [seconds]
+        return timing.Slot(seconds, [seconds])
 
     return slot
 
@@ -45,9 +45,9 @@ def test_measuring_ends_with_the_time_budget() -> None:
     noise = np.random.default_rng(0)
     began = time.perf_counter()
 
-    def slot(_: int) -> list[float]:
+    def slot(_: int) -> timing.Slot:
         time.sleep(0.005)
-        return [noise.uniform(1, 100)]
+        return timing.Slot(noise.uniform(1, 100), [])
 
     timing.race([slot, slot], seconds=0.3, min_blocks=2, target_halfwidth=1e-9)
     assert 0.3 <= time.perf_counter() - began < 0.6
@@ -80,9 +80,28 @@ def test_samples_are_cycled() -> None:
 
 
 def test_processes_join_with_blocks_of_their_own() -> None:
-    one = timing.gather([[[[1.0], [2.0]]], [[[1.0], [2.0]], [[3.0], [2.0, 4.0]]]])
+    def slots(*seconds: float) -> list[timing.Slot]:
+        return [timing.Slot(each, [each] * (1 + number)) for number, each in enumerate(seconds)]
+
+    one = timing.gather([[slots(1, 2)], [slots(1, 2), slots(3, 4)]])
     both = timing.join([one, one])
     assert both.blocks.tolist() == [0, 1, 1, 2, 3, 3]
     assert both.processes.tolist() == [0, 0, 0, 1, 1, 1]
-    assert both.slots.tolist() == [[1, 1, 3] * 2, [2, 2, 3] * 2]
-    assert both.runs[1].tolist() == [2, 2, 2, 4] * 2
+    assert both.slots.tolist() == [[1, 1, 3] * 2, [2, 2, 4] * 2]
+    assert both.runs[1].tolist() == [2, 2, 2, 2, 4, 4] * 2
+    assert both.run_blocks[1].tolist() == [0, 0, 1, 1, 1, 1, 2, 2, 3, 3, 3, 3]
+
+
+def test_a_number_of_rounds_is_kept() -> None:
+    log: list[str] = []
+    times = timing.race([sleeper(0.001, log, name) for name in "ab"], seconds=0, rounds=70)
+    assert times.rounds == 70
+    assert np.unique(times.blocks).size > 1
+
+
+def test_more_callers_than_one_share_a_window() -> None:
+    session = open_session(model(MATMULS))
+    lane = timing.concurrent_lane(session, [{"x": np.ones((64, 64), np.float32)}], callers=2)
+    seconds, runs = lane(0)
+    assert len(runs) % 2 == 0
+    assert 0 < seconds < sum(runs)

@@ -1,0 +1,102 @@
+"""The figures that gates speak of, each with the interval it lies in.
+
+Intervals of ratios of times are widened by the noise floor: what two copies of one model differ by must not miss a
+gate. Starts are few, so their interval is their range; sizes, counts and answers are exact.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from optimizer.bench.gates import Figure
+from optimizer.bench.measure import Race, Start
+from optimizer.report.records import Accuracy, Change, Result
+from optimizer.runtime import stats
+from optimizer.runtime.stats import Span
+
+_QUANTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99}
+
+
+def gather(result: Result, race: Race, lane: int, starts: Sequence[Sequence[Start]]) -> dict[str, Figure]:
+    """All figures of the candidate on `lane` of the race; `starts` holds baseline's and candidate's, or nothing."""
+    found = {
+        "size": _exact(result.size_bytes),
+        "params": _exact(result.params),
+        "macs": _exact(result.macs),
+        **times(race, lane),
+    }
+    if result.throughput is not None:
+        found["throughput"] = _throughput(race, lane, result.throughput.after)
+    if starts:
+        found |= _started(*starts)
+    return found | (_answers(result.accuracy) if result.accuracy else {})
+
+
+def times(race: Race, lane: int) -> dict[str, Figure]:
+    """Latency and its quantiles, in milliseconds and as ratios `after / before`."""
+    found = {name: _quantile(race, lane, q) for name, q in _QUANTILES.items()}
+    return found | {"latency": Figure(found["p50"].after, _widened(_inverse(Span(*race.speedup(lane))), race.floor))}
+
+
+def _quantile(race: Race, lane: int, q: float) -> Figure:
+    runs, blocks = race.times.runs, race.times.run_blocks
+    ratio = stats.quantile_ratio(q, runs[0], blocks[0], runs[lane], blocks[lane])
+    after = stats.quantile_span(q, runs[lane], blocks[lane])
+    return Figure(Span(*(value * 1e3 for value in after)), _widened(ratio, race.floor))
+
+
+def _throughput(race: Race, lane: int, rate: float) -> Figure:
+    wall = stats.quantile_span(0.5, race.times.slots[lane], race.times.blocks)
+    ratio = _widened(Span(*race.speedup(lane)), race.floor)
+    return Figure(Span(rate, rate * wall.value / wall.hi, rate * wall.value / wall.lo), ratio)
+
+
+def _started(before: Sequence[Start], after: Sequence[Start]) -> dict[str, Figure]:
+    figures: dict[str, Callable[[Start], float]] = {
+        "load": lambda start: start.load * 1e3,
+        "first_run": lambda start: start.first_run * 1e3,
+        "memory": lambda start: start.memory,
+    }
+    found = {}
+    for name, of in figures.items():
+        ones, others = [of(start) for start in before], [of(start) for start in after]
+        ratios = [other / one for one, other in zip(ones, others, strict=True)]
+        found[name] = Figure(_range(others), _range(ratios))
+    return found
+
+
+def _answers(grade: Accuracy) -> dict[str, Figure]:
+    found = {
+        "drop": grade.drop,
+        "cosine": grade.cosine,
+        "sqnr": grade.sqnr_db,
+        "max_error": grade.max_error,
+        **({} if grade.agreement is None else {"agreement": grade.agreement}),
+    }
+    ratio = _point(grade.after / grade.before) if grade.before and math.isfinite(grade.before) else None
+    return {"accuracy": Figure(_point(grade.after), ratio)} | {
+        name: Figure(_point(value)) for name, value in found.items()
+    }
+
+
+def _exact(change: Change[int]) -> Figure:
+    return Figure(_point(change.after), _point(change.after / change.before) if change.before else None)
+
+
+def _point(value: float) -> Span:
+    return Span(value, value, value)
+
+
+def _range(values: Sequence[float]) -> Span:
+    return Span(float(np.median(values)), min(values), max(values))
+
+
+def _inverse(span: Span) -> Span:
+    return Span(1 / span.value, 1 / span.hi, math.inf if span.lo == 0 else 1 / span.lo)
+
+
+def _widened(span: Span, floor: float) -> Span:
+    return Span(span.value, span.lo * math.exp(-floor), span.hi * math.exp(floor))
