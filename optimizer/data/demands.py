@@ -25,6 +25,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
+from typing import TypeAlias
 
 import numpy as np
 import onnx_ir as ir
@@ -52,11 +53,13 @@ _MASKS = {
     ("EmbedLayerNormalization", 5), ("Attention", 3), ("MultiHeadAttention", 4), ("QAttention", 5),
 }  # fmt: skip
 _STATES = {("LSTM", 5), ("LSTM", 6), ("GRU", 5), ("RNN", 5)}
-_LENGTHS = {("LSTM", 4), ("GRU", 4), ("RNN", 4), ("ReverseSequence", 1)}
 _POSITIVE = {("Log", 0), ("Sqrt", 0), ("Reciprocal", 0), ("Div", 1)}
 _SHIFTS = {("Add", 0): 1, ("Add", 1): 1, ("Sub", 0): -1}
 _COMPARISONS = {"Less", "LessOrEqual", "Greater", "GreaterOrEqual"}
 _MAX_VISITS = 2000
+
+
+_Table: TypeAlias = Callable[[Wiring, ir.Node], "int | str | None"]
 
 
 @dataclasses.dataclass
@@ -69,6 +72,8 @@ class Demands:
     choices: list[float] = dataclasses.field(default_factory=list)
     mask: bool = False
     length: bool = False
+    lengths: list[int | str] = dataclasses.field(default_factory=list)
+    """The sizes of the sequences it counts, where known."""
     size: bool = False
     positive: bool = False
     state: bool = False
@@ -108,16 +113,22 @@ def _note(found: Demands, wiring: Wiring, node: ir.Node, position: int, offset: 
     found.mask |= place in _MASKS or _is_mask(wiring, node, position)
     found.state |= place in _STATES
     found.length |= place in _LENGTHS or _meets_range(wiring, node, position)
+    found.lengths.extend(_known(_LENGTHS, wiring, node, place))
     found.size |= place in _SIZES
     found.positive |= place in _POSITIVE
     if node.op_type == "Equal":
         found.choices.extend(_compared(wiring.constant(node.inputs[1 - position]), offset))
-    table = _TABLES.get(place)
-    if table is not None:
-        found.indexes = True
-        limit = table(wiring, node)
-        if limit is not None:
-            found.limits.append(limit - offset if isinstance(limit, int) else limit)
+    found.indexes |= place in _TABLES
+    limits = _known(_TABLES, wiring, node, place)
+    found.limits.extend(limit - offset if isinstance(limit, int) else limit for limit in limits)
+
+
+def _known(
+    rows: Mapping[tuple[str, int], _Table], wiring: Wiring, node: ir.Node, place: tuple[str, int]
+) -> list[int | str]:
+    row = rows.get(place)
+    size = row(wiring, node) if row else None
+    return [] if size is None else [size]
 
 
 def _compared(constant: Array | None, offset: int) -> list[float]:
@@ -149,9 +160,6 @@ def _meets_range(wiring: Wiring, node: ir.Node, position: int) -> bool:
     return producer is not None and producer.op_type == "Range"
 
 
-_Table = Callable[[Wiring, ir.Node], "int | str | None"]
-
-
 def _axis_of(operand: int, attribute: str = "axis") -> _Table:
     return lambda wiring, node: wiring.dim(node.inputs[operand], integer(node, attribute, 0))
 
@@ -165,6 +173,10 @@ def _depth(wiring: Wiring, node: ir.Node) -> int | None:
     return int(depth.ravel()[0]) if depth is not None and depth.size == 1 else None
 
 
+def _channels(wiring: Wiring, node: ir.Node) -> int | str | None:
+    return wiring.dim(node.inputs[0], 1)
+
+
 def _smallest_axis(wiring: Wiring, node: ir.Node) -> int | None:
     depth = wiring.dim(node.inputs[1], -1)
     batch = integer(node, "batch_dims", 0)
@@ -173,6 +185,18 @@ def _smallest_axis(wiring: Wiring, node: ir.Node) -> int | None:
     known = [size for size in sizes if isinstance(size, int)]
     return min(known) if known else None
 
+
+def _steps(wiring: Wiring, node: ir.Node) -> int | str | None:
+    return wiring.dim(node.inputs[0], 1 if integer(node, "layout", 0) else 0)
+
+
+_LENGTHS: Mapping[tuple[str, int], _Table] = {
+    ("LSTM", 4): _steps,
+    ("GRU", 4): _steps,
+    ("RNN", 4): _steps,
+    ("ReverseSequence", 1): lambda wiring, node: wiring.dim(node.inputs[0], integer(node, "time_axis", 0)),
+}
+"""Where an input counts the elements of a sequence, and what tells how many there are."""
 
 _TABLES: Mapping[tuple[str, int], _Table] = {
     ("Gather", 1): _axis_of(0),
@@ -183,6 +207,8 @@ _TABLES: Mapping[tuple[str, int], _Table] = {
     ("ScatterElements", 1): _axis_of(0),
     ("ScatterND", 1): _smallest_axis,
     ("OneHot", 0): _depth,
+    ("NegativeLogLikelihoodLoss", 1): _channels,
+    ("SoftmaxCrossEntropyLoss", 1): _channels,
     ("EmbedLayerNormalization", 0): _rows_of(2),
     ("EmbedLayerNormalization", 1): _rows_of(4),
     ("EmbedLayerNormalization", 7): _rows_of(3),

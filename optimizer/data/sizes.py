@@ -18,6 +18,7 @@ signal        the last axis of a float input of rank 1 to 3             512, 160
 sequence      a name such as "seq"; any other axis of ids or features   16, 32, 64, ...
 channel       axis 1 of an image where nothing prescribes it            3, 1
 state         an axis in the middle of a state                          1, 16
+empty         a recorded size of 0, which ONNX Runtime takes literally  0, 1, 16
 ============  ========================================================  =====================================
 """
 
@@ -57,6 +58,7 @@ _OPTIONS: Mapping[str, Sequence[int]] = {
     "sequence": (16, 32, 64, 128, 1, 8, 100, 256, 512, 77, 2, 1024, 3000),
     "channel": (3, 1),
     "state": (1, 16),
+    "empty": (0, 1, 16),
 }
 
 
@@ -137,6 +139,8 @@ def _role(name: str, places: Sequence[Axis]) -> str:
 def _place(place: Axis) -> str:
     """The role of an axis that its name does not tell."""
     dims, axis, rank = place.dims, place.axis, len(place.dims)
+    if dims[axis] == 0:
+        return "empty"
     if place.state:
         return "state"
     if axis == 0 and (rank > 1 or place.port.dtype.kind != "f"):

@@ -9,7 +9,7 @@ an index                   uniform below the smallest of its tables (0 where no 
 compared with constants    the first of them where there are few (a mode), any of them where there are many
 a length                   the size of the sequence it counts
 a size                     1
-other integers             uniform: uint8 and int8 over all values, int32 below 256, others below 10
+other integers             uniform: uint8 and int8 over all values, int32 below 256, others below 10; no 0 in a divisor
 bool                       random; true for a mask
 a state                    normal, standard deviation 0.1
 a scale or a threshold     uniform in 0.5..1
@@ -27,7 +27,7 @@ from __future__ import annotations
 import dataclasses
 import re
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import onnx_ir as ir
@@ -79,7 +79,7 @@ class Recipe:
         if _POSITION.search(self.port.name) and shape:
             return np.broadcast_to(np.arange(shape[-1]) % (limit or shape[-1]), shape)
         if self.found.length or (_LENGTH.search(self.port.name) and not self.found.limits):
-            return np.full(shape, length)
+            return np.full(shape, min(self._sizes(self.found.lengths, known), default=length))
         if limit is not None:
             return rng.integers(0, limit, shape)
         return self._unlimited(rng, shape)
@@ -95,15 +95,19 @@ class Recipe:
         dtype = self.port.dtype
         if dtype.itemsize == 1:
             return rng.integers(np.iinfo(dtype).min, np.iinfo(dtype).max, shape, endpoint=True)
-        return rng.integers(0, 256 if dtype == np.int32 else 10, shape)
+        return rng.integers(int(self.found.positive), 256 if dtype == np.int32 else 10, shape)
 
     def _limit(self, known: Mapping[str, int]) -> int | None:
         """The exclusive upper bound of an index, or None for what is no index."""
-        limits = [known.get(limit) if isinstance(limit, str) else limit for limit in self.found.limits]
-        sizes_known = [limit for limit in limits if limit is not None]
-        if not sizes_known:
+        limits = self._sizes(self.found.limits, known)
+        if not limits:
             return 1 if self.found.indexes else None
-        return max(min(sizes_known), 1)
+        return max(min(limits), 1)
+
+    @staticmethod
+    def _sizes(found: Sequence[int | str], known: Mapping[str, int]) -> list[int]:
+        sizes = (known.get(size) if isinstance(size, str) else size for size in found)
+        return [size for size in sizes if size is not None]
 
     def _floats(self, rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
         if self._is_mask():
