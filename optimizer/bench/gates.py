@@ -25,11 +25,11 @@ from __future__ import annotations
 import dataclasses
 import operator
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Literal, TypeAlias
 
-from optimizer.errors import ConfigError
-from optimizer.report.records import GateResult
+from optimizer.errors import BoundMissed, ConfigError
+from optimizer.report.records import GateResult, Result
 from optimizer.runtime.stats import Span
 
 Side: TypeAlias = Literal["ratio", "after"]
@@ -124,6 +124,21 @@ def judge(gate: Gate, figures: Mapping[str, Figure]) -> GateResult:
         f"{found}, between {_spell(gate, span.lo)} and {_spell(gate, span.hi)}: the gate's "
         f"{_spell(gate, gate.bound)} lies inside; give more --time-budget or a wider gate",
     )
+
+
+def enforce(results: Sequence[Result], inconclusive: Literal["pass", "fail"]) -> None:
+    """Raise `BoundMissed`, naming them, if gates were missed or, with `fail`, could not be decided."""
+    bad = {"missed", "inconclusive"} if inconclusive == "fail" else {"missed"}
+    found = [(result, gate) for result in results for gate in result.gates if gate.status in bad]
+    if found:
+        said = (
+            f"{_name(result, results)}gate {gate.status}: {gate.condition}: {gate.message}" for result, gate in found
+        )
+        raise BoundMissed("; ".join(said))
+
+
+def _name(result: Result, results: Sequence[Result]) -> str:
+    return f"{result.output}: " if len(results) > 1 else ""
 
 
 def _remedy(gate: Gate) -> str:

@@ -12,7 +12,7 @@ from importlib.metadata import version
 
 import typer
 
-from optimizer.cli import options, quantize
+from optimizer.cli import bench, options, quantize
 from optimizer.errors import OptimizeError
 
 app = typer.Typer(
@@ -24,6 +24,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("quantize")(quantize.quantize)
+app.command("bench")(bench.bench)
 
 
 def _print_version(wanted: bool) -> None:

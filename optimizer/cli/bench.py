@@ -1,0 +1,89 @@
+"""`optimize bench BASELINE [CANDIDATE ...]`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal, Optional
+
+import typer
+
+from optimizer.cli import options
+from optimizer.errors import ConfigError
+
+
+def bench(
+    baseline: Annotated[Path, typer.Argument(help="The ONNX model to compare with.", show_default=False)],
+    candidates: Annotated[
+        Optional[list[Path]],
+        typer.Argument(help="The models to compare with it.", show_default="itself, for the noise"),
+    ] = None,
+    data: options.Data = None,
+    samples: options.Samples = None,
+    metric: Annotated[
+        Optional[str],
+        typer.Option(help="top1, agreement, cosine, sqnr, max_error or MODULE:FUNC.", show_default="by the outputs"),
+    ] = None,
+    fail_if: Annotated[
+        Optional[list[str]],
+        typer.Option("--fail-if", help="A gate, e.g. 'latency > 1.05x', 'drop > 1%'. Repeatable.", show_default=False),
+    ] = None,
+    inconclusive: Annotated[
+        Literal["pass", "fail"], typer.Option(help="What becomes of a gate that the measurement cannot decide.")
+    ] = "fail",
+    per_op: Annotated[bool, typer.Option("--per-op", help="Show where time is gained and lost, and accuracy.")] = False,
+    memory: Annotated[bool, typer.Option("--memory", help="Measure peak memory, load time and first run.")] = False,
+    runs: Annotated[str, typer.Option(help="Timed rounds: a number, or auto (as many as it takes).")] = "auto",
+    time_budget: Annotated[float, typer.Option(help="Seconds of timing for each candidate at most.")] = 20.0,
+    threads: options.Threads = 1,
+    batch: Annotated[int, typer.Option(min=1, help="Samples in one run.")] = 1,
+    dim: options.Dims = None,
+    concurrency: Annotated[int, typer.Option(min=1, help="Callers that run the model at once.")] = 1,
+    spin: Annotated[bool, typer.Option("--spin", help="Let idle threads spin, as in production.")] = False,
+    save_baseline: Annotated[
+        Optional[Path], typer.Option(help="Write the last model's figures to this file.", show_default=False)
+    ] = None,
+    earlier: Annotated[
+        Optional[Path], typer.Option("--baseline", help="Compare with the figures in this file.", show_default=False)
+    ] = None,
+    seed: options.Seed = 0,
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+    report: options.Reports = None,
+) -> None:
+    """Compare models in speed, memory, size and answers; fail if a gate is missed."""
+    from optimizer.bench import gates
+    from optimizer.bench.compare import bench as run
+    from optimizer.bench.settings import Bench
+    from optimizer.cli import bench_display, display
+
+    settings = Bench(
+        data=data,
+        samples=samples,
+        metric=metric,
+        fail_if=tuple(fail_if or ()),
+        inconclusive=inconclusive,
+        per_op=per_op,
+        memory=memory,
+        runs=_runs(runs),
+        time_budget=time_budget,
+        threads=threads,
+        batch=batch,
+        dims=options.sizes(dim),
+        concurrency=concurrency,
+        spin=spin,
+        save_baseline=save_baseline,
+        baseline=earlier,
+        seed=seed,
+    )
+    with display.progress(quiet or as_json) as progress:
+        results = run(baseline, candidates or [], settings, progress=progress)
+    bench_display.show(results, as_json=as_json, quiet=quiet)
+    gates.enforce(results, settings.inconclusive)
+
+
+def _runs(text: str) -> int | None:
+    if text == "auto":
+        return None
+    if not text.isdigit() or int(text) < 1:
+        raise ConfigError(f"--runs {text!r}: give a whole number above 0, or auto")
+    return int(text)
