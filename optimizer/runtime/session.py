@@ -24,7 +24,7 @@ if TYPE_CHECKING:  # measuring processes start in half the time without onnx_ir
 Source: TypeAlias = "ir.Model | bytes | Path | str"
 Level: TypeAlias = Literal["none", "basic", "extended", "all"]
 
-_REFUSALS: tuple[type[Exception], ...] = (*RUNTIME_FAILURES, ValueError)
+_REFUSALS: tuple[type[Exception], ...] = (*RUNTIME_FAILURES, ValueError, RuntimeError)
 
 _LEVELS = {
     "none": ort.GraphOptimizationLevel.ORT_DISABLE_ALL,
