@@ -1,0 +1,168 @@
+"""An ONNX graph run with torch ops, so that gradients reach its initializers.
+
+The graph is taken as it is (functions inlined in a copy): nodes run in order, each through its row of the table.
+Integers and shapes are computed eagerly with the rest, so nothing has to be folded and dynamic sizes just work; a
+subgraph sees the values of the graphs around it. A value is dropped after its last use, unless autograd holds it.
+
+The caller may replace any constant by name, which is how parameters come in (`optimizer.train.parameters`).
+"""
+
+from __future__ import annotations
+
+import collections
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import onnx_ir as ir
+from onnx_ir.passes.common import InlinePass
+
+from optimizer.errors import MissingExtra
+from optimizer.model.ports import Array
+from optimizer.train.dtypes import to_numpy, to_torch
+from optimizer.train.rows import ROWS
+from optimizer.train.table import Call, Row, Tensor, Unsupported, key
+
+Scope = dict[ir.Value, Any]
+
+
+def import_torch() -> Any:
+    """The torch module. Raises `MissingExtra` where it is not installed."""
+    try:
+        import torch
+    except ModuleNotFoundError as error:
+        raise MissingExtra("torch", "train") from error
+    return torch
+
+
+def inlined(model: ir.Model) -> ir.Model:
+    """`model` itself, or, where it has functions, a copy without them."""
+    if not model.functions:
+        return model
+    copy = model.clone()
+    InlinePass()(copy)
+    return copy
+
+
+def missing_rows(model: ir.Model) -> list[str]:
+    """The ops of `model` (functions inlined, subgraphs included) that no row covers, sorted."""
+    nodes = (node for graph in inlined(model).graphs() for node in graph)
+    return sorted({key(node) for node in nodes} - set(ROWS))
+
+
+class Evaluator:
+    """Runs `model` in torch. Raises `Unsupported`, naming the ops, when the table lacks rows."""
+
+    def __init__(self, model: ir.Model) -> None:
+        if missing := missing_rows(model):
+            raise Unsupported(f"no gradients for the ops {', '.join(missing)}: the model cannot be trained")
+        self.torch = import_torch()
+        self.model = inlined(model)
+        self.outputs = [value.name or "" for value in self.model.graph.outputs]
+        self._constants: dict[ir.Value, Tensor] = {}
+        self._last: dict[ir.Graph, list[list[ir.Value]]] = {}
+        self._kept: set[str] = set()
+
+    def run(
+        self, feed: Mapping[str, Tensor], given: Mapping[ir.Value, Tensor] | None = None, keep: Sequence[str] = ()
+    ) -> dict[str, Tensor]:
+        """The graph outputs, and the values named in `keep`, by name. `given` replaces constants of `self.model`."""
+        self._kept = set(keep)
+        scope: Scope = dict(given or {})
+        named: dict[str, Tensor] = {}
+        graph = self.model.graph
+        for value in graph.inputs:
+            name = value.name or ""
+            if name in feed:
+                scope[value] = feed[name]
+            elif value not in scope and name not in graph.initializers:
+                raise Unsupported(f"no value for the graph input {name!r}")
+        self._run_graph(graph, scope, named)
+        return named | {value.name or "": self._lookup(scope, value) for value in graph.outputs}
+
+    def numpy(self, feed: Mapping[str, Array]) -> list[Array]:
+        """The outputs in graph order as arrays of the declared types (sequences as lists), without gradients."""
+        with self.torch.no_grad():
+            found = self.run({name: to_torch(self.torch, array) for name, array in feed.items()})
+        return [_array(found[value.name or ""], value.dtype) for value in self.model.graph.outputs]
+
+    def constant(self, value: ir.Value) -> Tensor:
+        """An initializer as a tensor, converted once."""
+        if value not in self._constants:
+            if value.const_value is None:
+                raise Unsupported(f"the value {value.name!r} is used before it is computed")
+            self._constants[value] = to_torch(self.torch, value.const_value.numpy())
+        return self._constants[value]
+
+    def _lookup(self, scope: Scope, value: ir.Value | None) -> Any:
+        if value is None or value.name == "":
+            return None
+        return scope[value] if value in scope else self.constant(value)
+
+    def _run_graph(self, graph: ir.Graph, scope: Scope, named: dict[str, Tensor]) -> None:
+        for node, dead in zip(graph, self._dead_after(graph), strict=True):
+            self._run_node(node, scope, named)
+            for value in dead:
+                scope.pop(value, None)
+
+    def _run_node(self, node: ir.Node, scope: Scope, named: dict[str, Tensor]) -> None:
+        if node.op_type == "Constant" and node.outputs[0] in scope:
+            return
+        call = Call(
+            node, self._opset(node), self.torch, lambda graph, inputs: self._branch(graph, inputs, scope, named)
+        )
+        inputs = [self._lookup(scope, value) for value in node.inputs]
+        found = _computed(call, ROWS[key(node)], inputs)
+        for value, result in zip(node.outputs, found, strict=False):
+            scope[value] = result
+            if value.name in self._kept:
+                named[value.name] = result
+
+    def _branch(self, graph: ir.Graph, inputs: Sequence[Any], scope: Scope, named: dict[str, Tensor]) -> list[Any]:
+        inner: Scope = {**scope, **dict(zip(graph.inputs, inputs, strict=False))}
+        self._run_graph(graph, inner, named)
+        return [self._lookup(inner, value) for value in graph.outputs]
+
+    def _opset(self, node: ir.Node) -> int:
+        domain = "" if node.domain == "ai.onnx" else node.domain
+        return self.model.opset_imports.get(domain, 1)
+
+    def _dead_after(self, graph: ir.Graph) -> list[list[ir.Value]]:
+        """Per node of `graph`, the values that nothing reads after it."""
+        if graph not in self._last:
+            last: dict[ir.Value, int] = {}
+            for position, node in enumerate(graph):
+                last.update(dict.fromkeys([*node.outputs, *_read(node)], position))
+            dead: dict[int, list[ir.Value]] = collections.defaultdict(list)
+            own = {value for node in graph for value in node.outputs} - set(graph.outputs)
+            for value, position in last.items():
+                if value in own:
+                    dead[position].append(value)
+            self._last[graph] = [dead[position] for position in range(len(graph))]
+        return self._last[graph]
+
+
+def _computed(call: Call, row: Row, inputs: list[Any]) -> Sequence[Any]:
+    """The outputs of a node. A failure of the torch op names the node."""
+    try:
+        found = row.compute(call, *inputs)
+    except (RuntimeError, IndexError, TypeError, ValueError, KeyError, AttributeError) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise call.refuse(f"torch cannot compute it: {reason}") from error
+    return found if isinstance(found, tuple) else (found,)
+
+
+def _read(node: ir.Node) -> Iterator[ir.Value]:
+    """All values a node reads, those read inside its subgraphs included."""
+    yield from (value for value in node.inputs if value is not None)
+    for attribute in node.attributes.values():
+        if attribute.type == ir.AttributeType.GRAPH:
+            for inner in attribute.as_graph().all_nodes():
+                yield from (value for value in inner.inputs if value is not None)
+            yield from attribute.as_graph().outputs
+
+
+def _array(tensor: Tensor, dtype: ir.DataType | None) -> Any:
+    if isinstance(tensor, list):
+        return [_array(element, dtype) for element in tensor]
+    array: Array = tensor.detach().cpu().numpy()
+    return array if dtype is None else to_numpy(tensor, dtype)

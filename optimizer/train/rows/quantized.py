@@ -1,0 +1,116 @@
+"""Rows of quantization: straight-through rounding, so that a gradient reaches weights, activations and scales.
+
+A quantized tensor is carried as floats with integer values. Forward, QuantizeLinear is exact:
+
+    q = clamp(round(x / s) + z, low, high)        DequantizeLinear: y = (q - z) * s
+
+Backward, `round` is taken for the identity. Then y = (round(x/s)) * s has dy/dx = 1 inside the range and 0 outside,
+and dy/ds = round(x/s) - x/s inside and low - z or high - z outside: the gradient of learnt step sizes (Esser et al.,
+"Learned Step Size Quantization", 2020). Integer tensors that come from elsewhere (graph inputs) are converted.
+
+The scale may be a number, a vector along `axis`, or (opset 21) one per block of `block_size` elements along it.
+"""
+
+from __future__ import annotations
+
+import onnx_ir as ir
+
+from optimizer.train.dtypes import RANGES
+from optimizer.train.rows.linear import conv, matmul
+from optimizer.train.table import Call, Row, Tensor, along
+
+INT8, UINT8 = ir.DataType.INT8, ir.DataType.UINT8
+
+
+def straight_round(x: Tensor) -> Tensor:
+    """x rounded half to even; its gradient is the identity."""
+    return x + (x.round() - x).detach()
+
+
+def _fit(at: Call, parameter: Tensor, x: Tensor, axis: int) -> Tensor:
+    """A scale or zero point shaped to broadcast over `x`."""
+    if parameter.numel() == 1:
+        return parameter.reshape(())
+    if parameter.ndim == 1:
+        return along(parameter, axis, x.ndim)
+    block = at.integer("block_size", 0) or -(-x.shape[axis] // parameter.shape[axis])
+    return parameter.repeat_interleave(block, axis).narrow(axis, 0, x.shape[axis])
+
+
+def _kind(at: Call) -> ir.DataType:
+    """The integer type that a QuantizeLinear node produces."""
+    given = at.integer("output_dtype", 0)
+    zero = at.node.inputs[2] if len(at.node.inputs) > 2 else None
+    kind = ir.DataType(given) if given else UINT8 if zero is None else zero.dtype or UINT8
+    if kind not in RANGES:
+        raise at.refuse(f"quantization to {kind.name.lower()} has no straight-through gradient here")
+    return kind
+
+
+def quantize(at: Call, x: Tensor, scale: Tensor, zero: Tensor = None) -> Tensor:
+    low, high = RANGES[_kind(at)]
+    axis = at.integer("axis", 1)
+    q = straight_round(x / _fit(at, scale, x, axis))
+    return (q if zero is None else q + _fit(at, zero, x, axis).to(q.dtype)).clamp(low, high)
+
+
+def dequantize(at: Call, q: Tensor, scale: Tensor, zero: Tensor = None) -> Tensor:
+    axis, q = at.integer("axis", 1), q.to(scale.dtype)
+    centred = q if zero is None else q - _fit(at, zero, q, axis).to(q.dtype)
+    return centred * _fit(at, scale, q, axis)
+
+
+def dynamic_quantize(at: Call, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    low, high = x.min().clamp(max=0), x.max().clamp(min=0)
+    scale = (high - low) / 255
+    scale = at.torch.where(scale == 0, at.torch.ones_like(scale), scale).detach()
+    zero = straight_round((-low / scale).clamp(0, 255)).detach()
+    return (straight_round(x / scale) + zero).clamp(0, 255), scale, zero
+
+
+def _centred(q: Tensor, zero: Tensor, axis: int) -> Tensor:
+    q = q.float()
+    if zero is None:
+        return q
+    return q - (zero.float().reshape(()) if zero.numel() == 1 else along(zero.float(), axis, q.ndim))
+
+
+def matmul_integer(at: Call, a: Tensor, b: Tensor, a_zero: Tensor = None, b_zero: Tensor = None) -> Tensor:
+    return matmul(at, _centred(a, a_zero, -2), _centred(b, b_zero, -1))
+
+
+def conv_integer(at: Call, x: Tensor, w: Tensor, x_zero: Tensor = None, w_zero: Tensor = None) -> Tensor:
+    return conv(at, _centred(x, x_zero, 1), _centred(w, w_zero, 0))
+
+
+def _requantize(at: Call, y: Tensor, scale: Tensor, zero: Tensor, output: int) -> Tensor:
+    value = at.node.inputs[output]
+    low, high = RANGES[(value.dtype if value is not None else None) or UINT8]
+    return (straight_round(y / scale) + (0 if zero is None else zero.float())).clamp(low, high)
+
+
+def qlinear_conv(at: Call, x: Tensor, xs: Tensor, xz: Tensor, w: Tensor, ws: Tensor, wz: Tensor, ys: Tensor,
+                 yz: Tensor, b: Tensor = None) -> Tensor:  # fmt: skip
+    y = conv(at, _centred(x, xz, 1), _centred(w, wz, 0), None if b is None else b.float())
+    scale = xs * ws
+    return _requantize(at, y * (scale if scale.numel() == 1 else along(scale, 1, y.ndim)), ys, yz, 7)
+
+
+def qlinear_matmul(at: Call, a: Tensor, a_s: Tensor, az: Tensor, b: Tensor, bs: Tensor, bz: Tensor, ys: Tensor,
+                   yz: Tensor) -> Tensor:  # fmt: skip
+    a = _centred(a, az, -2) * (a_s if a_s.numel() == 1 else along(a_s, -2, a.ndim))
+    b = _centred(b, bz, -1) * (bs if bs.numel() == 1 else along(bs, -1, b.ndim))
+    return _requantize(at, matmul(at, a, b), ys, yz, 7)
+
+
+ROWS = {
+    "QuantizeLinear": Row(quantize, weights=(1,)),
+    "DequantizeLinear": Row(dequantize, weights=(1,)),
+    "com.microsoft::QuantizeLinear": Row(quantize, weights=(1,)),
+    "com.microsoft::DequantizeLinear": Row(dequantize, weights=(1,)),
+    "DynamicQuantizeLinear": Row(dynamic_quantize),
+    "MatMulInteger": Row(matmul_integer, weights=(0, 1)),
+    "ConvInteger": Row(conv_integer, weights=(1,)),
+    "QLinearConv": Row(qlinear_conv, weights=(3, 8)),
+    "QLinearMatMul": Row(qlinear_matmul, weights=(0, 3)),
+}
