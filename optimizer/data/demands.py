@@ -38,7 +38,7 @@ _MOVING: Mapping[str, tuple[int, ...]] = {
     **dict.fromkeys(("Cast", "CastLike", "Identity", "Reshape", "Flatten", "Squeeze", "Unsqueeze"), (0,)),
     **dict.fromkeys(("Transpose", "Slice", "Split", "Expand", "Tile", "Pad", "Gather", "GatherElements"), (0,)),
     **dict.fromkeys(("GatherND", "Abs", "Relu", "Clip", "Floor", "Ceil", "Round", "DepthToSpace"), (0,)),
-    **dict.fromkeys(("SpaceToDepth", "Compress", "ReduceMax", "Trilu"), (0,)),
+    **dict.fromkeys(("SpaceToDepth", "Compress", "ReduceMax", "Trilu", "DequantizeLinear"), (0,)),
     "Concat": (_ALL,),
     "Where": (1, 2),
 }

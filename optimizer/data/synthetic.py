@@ -57,7 +57,7 @@ class Recipe:
         """Values for open axes of the sizes `known`, where the sequence of the other inputs has `length` elements."""
         shape = fill(self.port, known)
         if self.code is not None:
-            return self.code.encode(rng.standard_normal(shape, np.float32))
+            return self.code.encode(self._floats(rng, shape))
         dtype = self.port.dtype
         if dtype.kind == "O":
             return rng.choice(_WORDS, shape).astype(object)

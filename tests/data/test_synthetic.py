@@ -1,0 +1,329 @@
+"""Inputs for models without data: what the graph demands is met, sizes are found, and seeds repeat.
+
+The oracle is ONNX Runtime: an index outside its table, a length beyond its sequence, or a size that does not fit the
+weights makes it refuse the feed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+import pytest
+
+from optimizer.data import sizes
+from optimizer.data.samples import Samples
+from optimizer.data.spec import open_samples
+from optimizer.errors import ConfigError, DataError
+from optimizer.model import io, shapes
+from optimizer.model.ports import Feed
+from optimizer.runtime.session import open_session
+from tests import builders
+
+LIGHT = Path(onnx.__file__).parent / "backend" / "test" / "data" / "light"
+
+
+def probe(model: ir.Model) -> Callable[[Feed], bool]:
+    session = open_session(model)
+
+    def runs(feed: Feed) -> bool:
+        try:
+            session.run(feed)
+        except DataError:
+            return False
+        return True
+
+    return runs
+
+
+def drawn(model: ir.Model, count: int = 8, seed: int = 0, dims: dict[str, int] | None = None) -> Samples:
+    """Samples of a model, each of which ONNX Runtime accepts."""
+    runs = probe(model)
+    samples = open_samples(None, model, count=count, seed=seed, dims=dims, runs=runs)
+    assert samples.synthetic and all(runs(feed) for feed in samples)
+    return samples
+
+
+def together(samples: Samples, name: str) -> np.ndarray[tuple[int, ...], np.dtype[np.generic]]:
+    return np.concatenate([feed[name].ravel() for feed in samples])
+
+
+def zeros(*shape: int) -> str:
+    """A list of zeros for a tensor in ONNX text."""
+    return "{" + ",".join(["0"] * int(np.prod(shape))) + "}"
+
+
+def embedding(rows: int, path: str) -> ir.Model:
+    return builders.model(
+        f"""g (int64[B,S] ids) => (float[B,S,2] y) <float[{rows},2] table = {zeros(rows, 2)}, int64[1] one = {{1}},
+        int64 two = {{2}}, int64[3] wide = {{0,0,1}}, int64[2] plain = {{0,-1}}> {{
+          {path}
+        }}"""
+    )
+
+
+@pytest.mark.parametrize(
+    ("path", "low", "high"),
+    [
+        ("y = Gather(table, ids)", 0, 6),
+        ("short = Cast<to = 6>(ids) y = Gather(table, short)", 0, 6),
+        ("up = Unsqueeze(ids, one) down = Squeeze(up, one) y = Gather(table, down)", 0, 6),
+        ("more = Add(ids, two) y = Gather(table, more)", 0, 4),
+        ("less = Sub(ids, two) y = Gather(table, less)", 0, 8),
+        ("three = Gather(table, wide) z = Gather(three, ids) w = Gather(table, ids) y = Add(z, w)", 0, 2),
+        ("flat = Reshape(ids, plain) y = Gather(table, flat)", 0, 6),
+    ],
+)
+def test_an_index_stays_inside_its_table(path: str, low: int, high: int) -> None:
+    found = together(drawn(embedding(7, path), count=40), "ids")
+    assert found.min() >= low and found.max() <= high
+    assert len(np.unique(found)) > (high - low) // 2
+
+
+def test_an_index_is_followed_into_branches_loops_and_functions() -> None:
+    model = builders.model(
+        f"""g (int64[B,S] ids, bool c) => (float[B,S,2] y) <float[9,2] table = {zeros(9, 2)},
+            float[5,2] small = {zeros(5, 2)}> {{
+          y = If (c) <then_branch = t () => (float[B,S,2] a) {{ a = Gather(table, ids) }},
+                      else_branch = e () => (float[B,S,2] b) {{ b = Gather(small, ids) }}>
+        }}"""
+    )
+    assert together(drawn(model, count=40), "ids").max() == 4
+    looped = builders.model(
+        """g (int64[B,S] ids) => (int64[B,S] y) <int64[6] next = {1,2,3,4,5,0}, int64 trips = {3},
+            bool go = {1}> {
+          y = Loop (trips, go, ids) <body = b (int64 i, bool c, int64[B,S] v) => (bool d, int64[B,S] w) {
+            d = Identity(c) w = Gather(next, v) }>
+        }"""
+    )
+    assert together(drawn(looped, count=40), "ids").max() == 5
+    called = ir.from_onnx_text(
+        f"""<ir_version: 8, opset_import: ["" : 17, "local" : 1]>
+        g (int64[B,S] ids) => (float[B,S,2] y) <float[4,2] table = {zeros(4, 2)}> {{ y = local.look(ids, table) }}
+        <domain: "local", opset_import: ["" : 17]> look (i, t) => (o) {{ same = Identity(i) o = Gather(t, same) }}"""
+    )
+    assert together(drawn(called, count=40), "ids").max() == 3
+
+
+def test_the_rows_of_a_quantized_and_of_a_transposed_table_count() -> None:
+    model = builders.model(
+        """g (int64[B,S] ids) => (float[B,S,2] y)
+        <int8[6,2] q = {1,2,3,4,5,6,7,8,9,10,11,12}, float s = {0.5}, float[2,5] w = {1,2,3,4,5,6,7,8,9,10}> {
+          table = DequantizeLinear(q, s) tied = Transpose<perm = [1, 0]>(w)
+          a = Gather(table, ids) b = Gather(tied, ids) y = Add(a, b)
+        }"""
+    )
+    assert together(drawn(model, count=40), "ids").max() == 4
+
+
+def test_other_indexed_ops_bound_their_indices() -> None:
+    model = builders.model(
+        f"""g (int64[1,3] a, int64[B,2] b, int64[B] c, float[1,3] x) => (float[1,3] y, float[B] z, float[B,4] o)
+        <float[3,5] t = {zeros(15)}, int64 depth = {{4}}, float[2] onoff = {{0,1}}> {{
+          y = GatherElements<axis = 0>(x, a) z = GatherND(t, b) o = OneHot(c, depth, onoff) }}"""
+    )
+    samples = drawn(model, count=60)
+    assert [int(together(samples, name).max()) for name in "abc"] == [0, 2, 3]
+
+
+def test_an_input_compared_with_constants_gets_one_of_them() -> None:
+    model = builders.model(
+        """g (float[1,4] x, int64 rate) => (float[1,4] y) <int64 high = {16000}, int64 low = {8000}> {
+          is_high = Equal(rate, high) is_low = Equal(low, rate) any = Or(is_high, is_low)
+          y = If (any) <then_branch = t () => (float[1,4] a) { a = Relu(x) },
+                        else_branch = e () => (float[1,4] b) { b = Neg(x) }>
+        }"""
+    )
+    assert set(together(drawn(model), "rate").tolist()) == {16000}
+
+
+def test_an_input_compared_with_many_constants_gets_any_of_them() -> None:
+    values = ",".join(str(value) for value in range(300, 340))
+    model = builders.model(
+        f"g (int32[N,1] x) => (bool[N,40] y) <int32[1,40] all = {{{values}}}> {{ y = Equal(x, all) }}"
+    )
+    found = together(drawn(model, count=60), "x")
+    assert found.min() >= 300 and found.max() < 340 and len(set(found.tolist())) > 10
+
+
+def test_masks_are_ones_by_name_and_by_use() -> None:
+    model = builders.model(
+        """g (float[B,S] x, int64[B,S] attention_mask, int64[B,S] keep, bool[B,S] visible_mask) => (float[B,S] y)
+        <float one = {1}, int64[1] ax = {1}> {
+          f = Cast<to = 1>(attention_mask) k = Cast<to = 1>(keep) inverse = Sub(one, k)
+          a = Mul(x, f) b = Sub(a, inverse) y = Where(visible_mask, b, x)
+        }"""
+    )
+    for name in ("attention_mask", "keep", "visible_mask"):
+        assert together(drawn(model), name).all()
+
+
+def test_lengths_count_the_sequence_that_is_there() -> None:
+    weights = f"float[1,3,2] w = {zeros(3, 2)}, float[1,3,1] r = {zeros(3)}"
+    model = builders.model(
+        f"""g (float[B,S,2] x, int32[B] n) => (float[1,B,1] h) <{weights}> {{
+          t = Transpose<perm = [1, 0, 2]>(x) all, h = GRU<hidden_size = 1>(t, w, r, , n) }}"""
+    )
+    samples = drawn(model)
+    assert {int(feed["n"][0]) for feed in samples} == {samples[0]["x"].shape[1]}
+
+
+def test_positions_count_up() -> None:
+    model = builders.model(
+        f"""g (int64[B,S] position_ids) => (float[B,S,2] y) <float[50,2] table = {zeros(50, 2)}> {{
+          y = Gather(table, position_ids) }}"""
+    )
+    assert drawn(model)[0]["position_ids"].tolist() == [list(range(16))]
+
+
+def test_a_logarithm_is_fed_positive_numbers() -> None:
+    model = builders.model("g (float[N,64] x) => (float[N,64] y) { y = Log(x) }")
+    assert together(drawn(model), "x").min() > 0
+
+
+def test_every_dtype_is_respected() -> None:
+    kinds = ("bool", "uint8", "int8", "uint16", "int16", "int32", "int64", "float16", "float", "double", "string")
+    ins = ", ".join(f"{kind}[N,3] i{index}" for index, kind in enumerate(kinds))
+    outs = ", ".join(f"{kind}[N,3] o{index}" for index, kind in enumerate(kinds))
+    body = " ".join(f"o{index} = Identity(i{index})" for index in range(len(kinds)))
+    model = builders.model(f"g ({ins}) => ({outs}) {{ {body} }}")
+    feed = drawn(model)[0]
+    names = ("bool", "uint8", "int8", "uint16", "int16", "int32", "int64", "float16", "float32", "float64", "object")
+    assert [feed[f"i{index}"].dtype for index in range(len(kinds))] == [np.dtype(name) for name in names]
+
+
+def test_seeds_repeat_and_samples_do_not_depend_on_their_number() -> None:
+    model = builders.model("g (float[N,8] x, int64[N,8] i) => (float[N,8] y) { y = Relu(x) }")
+    few, many, other = drawn(model, 2), drawn(model, 9), drawn(model, 2, seed=1)
+    for name in ("x", "i"):
+        np.testing.assert_array_equal(few[1][name], many[1][name])
+        assert not np.array_equal(few[0][name], few[1][name])
+        assert not np.array_equal(few[0][name], other[0][name])
+
+
+def test_a_coded_input_gets_the_codes_of_what_the_original_gets() -> None:
+    plain = builders.model("g (float[N,64] x) => (float[N,64] y) { y = Identity(x) }")
+    coded = builders.model("g (uint8[N,64] x) => (uint8[N,64] y) { y = Identity(x) }")
+    coded.metadata_props["optimize.input.x"] = '{"scale": 0.05, "zero_point": 128, "dtype": "uint8"}'
+    reals, codes = drawn(plain)[3]["x"], drawn(coded)[3]["x"]
+    np.testing.assert_allclose((codes.astype(np.float32) - 128) * 0.05, np.clip(reals, -6.4, 6.35), atol=0.0251)
+
+
+def found_sizes(text: str) -> dict[str, int]:
+    model = builders.model(text)
+    shapes.infer(model)
+    return next(sizes.candidates(model))
+
+
+@pytest.mark.parametrize(
+    ("inputs", "want"),
+    [
+        ("float[batch,3,height,width] x", {"batch": 1, "height": 224, "width": 224}),
+        ("float[N,H,W,3] x", {"N": 1, "H": 224, "W": 224}),
+        ("float[N,3,48,W] x", {"N": 1, "W": 320}),
+        ("float[N,1,H,W] x", {"N": 1, "H": 28, "W": 28}),
+        ("int64[batch,sequence] x", {"batch": 1, "sequence": 16}),
+        ("float[seq_len,batch,40] x", {"seq_len": 16, "batch": 1}),
+        ("float[N,80,T] x", {"N": 1, "T": 16}),
+        ("float[N,T] x", {"N": 1, "T": 512}),
+        (
+            "int64[b,sequence] x, int64[b,past_sequence_length_plus_1] m, float[b,4,past_sequence_length,8] k",
+            {"b": 1, "sequence": 16, "past_sequence_length_plus_1": 17, "past_sequence_length": 16},
+        ),
+        (
+            "int64[b,sequence_length] x, int64[b,total_sequence_length] m, float[b,4,past_sequence_length,8] k",
+            {"b": 1, "sequence_length": 16, "total_sequence_length": 32, "past_sequence_length": 16},
+        ),
+    ],
+)
+def test_names_and_places_tell_sizes(inputs: str, want: dict[str, int]) -> None:
+    model = builders.model(f"g ({inputs}) => (bool y) {{ y = Constant<value = bool {{1}}>() }}")
+    for value in model.graph.inputs:
+        value.shape = ir.Shape(
+            [str(dim).replace("_plus_", " + ") if isinstance(dim, ir.SymbolicDim) else dim for dim in value.shape or ()]
+        )
+    assert next(sizes.candidates(model)) == {name.replace("_plus_", " + "): size for name, size in want.items()}
+
+
+@pytest.mark.parametrize(
+    ("text", "symbol", "size"),
+    [
+        (f"g (float[N,F] x) => (float[N,2] y) <float[7,2] w = {zeros(7, 2)}> {{ y = MatMul(x, w) }}", "F", 7),
+        (
+            f"g (float[N,F] x) => (float[N,2] y) <float[2,7] w = {zeros(7, 2)}> {{ y = Gemm<transB = 1>(x, w) }}",
+            "F",
+            7,
+        ),
+        (
+            f"g (float[N,C,8,8] x) => (float[N,2,8,8] y) <float[2,5,1,1] w = {zeros(10)}> {{ y = Conv(x, w) }}",
+            "C",
+            5,
+        ),
+        (
+            f"g (float[N,8,8,C] x) => (float[N,2,8,8] y) <float[2,5,1,1] w = {zeros(10)}> "
+            "{ t = Transpose<perm = [0, 3, 1, 2]>(x) y = Conv(t, w) }",
+            "C",
+            5,
+        ),
+        (
+            f"g (int64[B,S] x) => (float[B,S,2] y) <float[9,2] t = {zeros(18)}, float[1,12,2] p = {zeros(24)}> "
+            "{ e = Gather(t, x) y = Add(e, p) }",
+            "S",
+            12,
+        ),
+        (
+            f"g (float[T,B,F] x) => (float[T,1,B,1] y) <float[1,3,6] w = {zeros(18)}, float[1,3,1] r = {zeros(3)}> "
+            "{ y = GRU<hidden_size = 1>(x, w, r) }",
+            "F",
+            6,
+        ),
+    ],
+)
+def test_the_graph_prescribes_sizes(text: str, symbol: str, size: int) -> None:
+    assert found_sizes(text)[symbol] == size
+    drawn(builders.model(text))
+
+
+def test_anonymous_axes_are_named_after_their_input() -> None:
+    model = builders.model("g (float[N,3,H,W] x) => (float[N,3,H,W] y) { y = Relu(x) }")
+    model.graph.inputs[0].shape = ir.Shape([-1, 3, "?", None])
+    assert next(sizes.candidates(model)) == {"x[0]": 1, "x[2]": 224, "x[3]": 224}
+    assert open_samples(None, model, dims={"x[2]": 5})[0]["x"].shape == (1, 3, 5, 5)
+
+
+def test_dims_win_and_unknown_names_are_refused() -> None:
+    model = builders.model("g (float[N,3,H,W] x) => (float[N,3,H,W] y) { y = Relu(x) }")
+    samples = drawn(model, dims={"N": 2, "H": 9})
+    assert samples[0]["x"].shape[:3] == (2, 3, 9) and "H=9" in samples.source
+    with pytest.raises(ConfigError, match="--dim height: the model's inputs have N, H, W"):
+        drawn(model, dims={"height": 9})
+
+
+@pytest.mark.parametrize("flat", [3 * 32 * 32, 3 * 299 * 299, 3 * 64 * 64])
+def test_sizes_are_tried_until_the_model_runs(flat: int) -> None:
+    model = builders.model(
+        f"g (float[N,3,H,W] x) => (float[N,{flat}] y) <int64[2] s = {{-1,{flat}}}, float[1,{flat}] b = {zeros(flat)}> "
+        "{ f = Flatten(x) y = Add(f, b) }"
+    )
+    assert drawn(model, count=1)[0]["x"].size == flat
+
+
+def test_a_model_that_runs_on_nothing_says_which_sizes_to_give() -> None:
+    model = builders.model("g (float[N,T] x) => (float[N,T] y) { y = Relu(x) }")
+    with pytest.raises(DataError, match=r"\(open dimensions: N, T\); give samples with --data, or sizes with --dim"):
+        open_samples(None, model, runs=lambda _: False)
+
+
+def test_the_model_is_left_as_it_was() -> None:
+    model = builders.model("g (float[N,T] x) => (float[N,T] y) { z = Relu(x) y = Neg(z) }")
+    before = io.to_bytes(model)
+    drawn(model)
+    assert io.to_bytes(model) == before
+
+
+@pytest.mark.parametrize("name", ["bvlc_alexnet", "squeezenet", "shufflenet"])
+def test_onnx_light_models_run(name: str) -> None:
+    drawn(io.load(LIGHT / f"light_{name}.onnx"), count=1)
