@@ -134,18 +134,6 @@ STRAIGHT_THROUGH |= {"QLinearConv", "QLinearMatMul"}
 ELSEWHERE = {op for op, row in ROWS.items() if op.startswith("com.microsoft") or (row.smooth and "Sequence" in op)}
 ELSEWHERE |= {"If", "Loop", "Scan", "GlobalLpPool", "SimplifiedLayerNormalization", "Scatter", "Trilu", "Cast"}
 ELSEWHERE |= {"CastLike", "Mish", "OneHot"}
-    "If",
-    "Loop",
-    "Scan",
-    "GlobalLpPool",
-    "SimplifiedLayerNormalization",
-    "Scatter",
-    "Trilu",
-    "Cast",
-    "CastLike",
-    "Mish",
-    "OneHot",
-}
 """Covered by graphs in `test_gradients.py`."""
 
 
