@@ -15,9 +15,9 @@ import dataclasses
 from collections.abc import Iterator, Mapping
 
 import onnx_ir as ir
-from onnx_ir.passes.common import InlinePass
 
 from optimizer.model import shapes as shapes_
+from optimizer.model.passes.functions import inline
 from optimizer.ops import macs, parameters
 
 
@@ -88,7 +88,8 @@ def _parameters(value: ir.Value, tensor: ir.TensorProtocol) -> int:
 
 
 def _sized(model: ir.Model, dims: Mapping[str, int]) -> ir.Model:
-    sized = InlinePass()(model.clone()).model
+    sized = model.clone()
+    inline(sized)
     for value in sized.graph.inputs:
         if value.shape is not None and not value.shape.is_static():
             value.shape = ir.Shape([_number(dim, dims) for dim in value.shape])

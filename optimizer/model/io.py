@@ -26,26 +26,70 @@ from optimizer.model import validate
 PROTOBUF_LIMIT = 2**31 - 1
 _MARGIN = 64 * 2**20
 """Room left for everything that is not a tensor when deciding whether a model fits one protobuf."""
+_UNREADABLE = (ValueError, TypeError, KeyError, AttributeError, NotImplementedError, RuntimeError, OverflowError)
+"""What onnx_ir raises for protobufs that hold nonsense; texts that are no UTF-8 are a ValueError."""
 
 
 def load(path: Path | str) -> ir.Model:
     """Read the ONNX model at `path`. Raises `ModelError` with one line on what is wrong and what to do."""
     file = Path(path)
-    proto = _parse(file, _read(file))
-    folder = file.resolve().parent
-    validate.tensors(proto, folder)
-    validate.graph(proto)
-    try:
-        model = ir.from_proto(proto)
-    except (ValueError, TypeError, KeyError, NotImplementedError) as error:
-        raise ModelError(f"{file}: the graph cannot be read: {error}") from error
-    ir.external_data.set_base_dir(model.graph, folder)
-    return model
+    return _checked(_parse(str(file), _read(file)), str(file), file)
 
 
 def load_bytes(data: bytes) -> ir.Model:
-    """A model from its serialized form (self-contained: no external data)."""
-    return ir.from_proto(_parse(Path("<bytes>"), data))
+    """A model from its serialized form (self-contained: no external data). Raises `ModelError`."""
+    return _checked(_parse("<bytes>", data), "<bytes>", None)
+
+
+def _checked(proto: onnx.ModelProto, label: str, file: Path | None) -> ir.Model:
+    try:
+        is_sorted = validate.graph(proto)
+        folder = validate.tensors(proto, file)
+        model = ir.from_proto(proto)
+        if not is_sorted:
+            _sort(model)
+    except ModelError as error:
+        raise ModelError(f"{label}: {error}") from error
+    except _UNREADABLE as error:
+        raise ModelError(f"{label}: the graph cannot be read: {_first_line(error)}") from error
+    if folder is not None:
+        ir.external_data.set_base_dir(model.graph, folder)
+        for function in model.functions.values():
+            ir.external_data.set_base_dir(function.graph, folder)
+    _tell_apart(model)
+    return model
+
+
+def _sort(model: ir.Model) -> None:
+    try:
+        model.graph.sort()
+        for function in model.functions.values():
+            function.sort()
+    except ValueError as error:
+        raise ModelError("the nodes depend on each other in a circle") from error
+
+
+def _tell_apart(model: ir.Model) -> None:
+    """Rename values of bodies, so that a name means one value in the whole model, not only in its graph."""
+    taken = {value.name for value in _defined(model.graph)}
+    for graph in model.graph.subgraphs():
+        for value in _defined(graph):
+            if value.name in taken:
+                value.name = _unused(value.name or "", taken)
+            taken.add(value.name)
+
+
+def _defined(graph: ir.Graph) -> list[ir.Value]:
+    """The values that `graph` itself gives a name."""
+    given = dict.fromkeys((*graph.inputs, *graph.initializers.values()))
+    return [value for value in (*given, *(out for node in graph for out in node.outputs)) if value.name]
+
+
+def _unused(stem: str, taken: set[str | None]) -> str:
+    number = 1
+    while f"{stem}_{number}" in taken:
+        number += 1
+    return f"{stem}_{number}"
 
 
 def to_proto(model: ir.Model) -> onnx.ModelProto:
@@ -53,6 +97,7 @@ def to_proto(model: ir.Model) -> onnx.ModelProto:
     if any(isinstance(tensor, ir.ExternalTensor) for tensor in _tensors(model)):
         model = model.clone()
         ir.external_data.load_to_model(model)
+        _embed(model)
     return ir.to_proto(model)
 
 
@@ -69,8 +114,7 @@ def fits_protobuf(model: ir.Model) -> bool:
 def size(path: Path | str) -> int:
     """Bytes on disk of the model at `path`, external data included."""
     file = Path(path)
-    proto = onnx.load(str(file), load_external_data=False)
-    sidecars = set(validate.external_locations(proto))
+    sidecars = set(validate.external_locations(_parse(str(file), _read(file))))
     return file.stat().st_size + sum((file.parent / name).stat().st_size for name in sidecars)
 
 
@@ -97,6 +141,7 @@ def save(model: ir.Model, path: Path | str, *, force: bool = False) -> int:
                 temporary.write_bytes(to_bytes(model))
                 _sync(temporary)
                 return temporary.stat().st_size
+            check_target(sidecar, force)
             return _save_large(model, temporary, sidecar)
     except OSError as error:
         raise OutputError(f"cannot write {file}: {error.strerror or error}") from error
@@ -121,6 +166,7 @@ def staged(target: Path) -> Iterator[Path]:
 def _save_large(model: ir.Model, temporary: Path, sidecar: Path) -> int:
     with staged(sidecar) as data:
         copy = model.clone()
+        _embed(copy)
         ir.external_data.unload_from_model(copy, temporary.parent, data.name, size_threshold_bytes=1024)
         proto = ir.to_proto(copy)
         validate.relocate(proto, sidecar.name)
@@ -146,7 +192,7 @@ def _read(file: Path) -> bytes:
         raise ModelError(f"{file}: cannot be read: {error.strerror or error}") from error
 
 
-def _parse(file: Path, data: bytes) -> onnx.ModelProto:
+def _parse(file: str, data: bytes) -> onnx.ModelProto:
     try:
         proto: onnx.ModelProto = onnx.ModelProto.FromString(data)
     except DecodeError as error:
@@ -156,15 +202,45 @@ def _parse(file: Path, data: bytes) -> onnx.ModelProto:
     return proto
 
 
+def _first_line(error: BaseException) -> str:
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
 def _tensors(model: ir.Model) -> Iterator[ir.TensorProtocol]:
-    for graph in model.graphs():
+    for graph in _graphs(model):
         for value in graph.initializers.values():
             if value.const_value is not None:
                 yield value.const_value
+        for attribute in _tensor_attributes(graph):
+            yield attribute.as_tensor()
+
+
+def _graphs(model: ir.Model) -> Iterator[ir.Graph]:
+    yield from model.graphs()
+    for function in model.functions.values():
+        yield function.graph
+        yield from function.subgraphs()
+
+
+def _tensor_attributes(graph: ir.Graph) -> Iterator[ir.Attr]:
+    for node in graph:
+        for attribute in node.attributes.values():
+            if attribute.type == ir.AttributeType.TENSOR and not attribute.is_ref():
+                yield attribute
+
+
+def _embed(model: ir.Model) -> None:
+    """Read the external tensors in node attributes; those of initializers stay where they are."""
+    for graph in _graphs(model):
         for node in graph:
-            for attribute in node.attributes.values():
-                if attribute.type == ir.AttributeType.TENSOR and not attribute.is_ref():
-                    yield attribute.as_tensor()
+            for name, attribute in tuple(node.attributes.items()):
+                if attribute.type != ir.AttributeType.TENSOR or attribute.is_ref():
+                    continue
+                tensor = attribute.as_tensor()
+                if isinstance(tensor, ir.ExternalTensor):
+                    node.attributes[name] = ir.AttrTensor(name, ir.tensor(tensor.numpy(), dtype=tensor.dtype))
 
 
 def _sync(path: Path) -> None:

@@ -36,9 +36,9 @@ def infer(model: ir.Model, dims: Mapping[str, int] | None = None) -> str | None:
     try:
         proto = ir.to_proto(_light(model))
         inferred = onnx.shape_inference.infer_shapes(proto, check_type=False, strict_mode=False, data_prop=True)
+        _merge(model.graph, inferred.graph)
     except _FAILURES as error:
         return f"shapes could not be inferred: {(str(error).strip().splitlines() or [type(error).__name__])[0]}"
-    _merge(model.graph, inferred.graph)
     return None
 
 
