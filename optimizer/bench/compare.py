@@ -106,7 +106,7 @@ def _result(
         machine=where,
         latency_ms=_latency(race, lane),
         accuracy=_accuracy(first, second, settings, progress) if second is not first else None,
-        throughput=Change(*(settings.batch / float(np.median(race.times.slots[i])) for i in (0, lane))),
+        throughput=Change(*(settings.batch / float(np.median(race.times.counted[i].times)) for i in (0, lane))),
         memory_bytes=_typical(starts, lambda start: start.memory, int),
         load_ms=_typical(starts, lambda start: start.load * 1e3, float),
         first_run_ms=_typical(starts, lambda start: start.first_run * 1e3, float),

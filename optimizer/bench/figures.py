@@ -42,14 +42,13 @@ def times(race: Race, lane: int) -> dict[str, Figure]:
 
 
 def _quantile(race: Race, lane: int, q: float) -> Figure:
-    runs, blocks = race.times.runs, race.times.run_blocks
-    ratio = stats.quantile_ratio(q, runs[0], blocks[0], runs[lane], blocks[lane])
-    after = stats.quantile_span(q, runs[lane], blocks[lane])
+    runs = race.times.runs
+    ratio, after = stats.quantile_ratio(q, runs[0], runs[lane]), stats.quantile_span(q, runs[lane])
     return Figure(Span(*(value * 1e3 for value in after)), _widened(ratio, race.floor))
 
 
 def _throughput(race: Race, lane: int, rate: float) -> Figure:
-    wall = stats.quantile_span(0.5, race.times.slots[lane], race.times.blocks)
+    wall = stats.quantile_span(0.5, race.times.counted[lane])
     ratio = _widened(Span(*race.speedup(lane)), race.floor)
     return Figure(Span(rate, rate * wall.value / wall.hi, rate * wall.value / wall.lo), ratio)
 

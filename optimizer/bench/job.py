@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from optimizer.runtime.stats import Grouped
 from optimizer.runtime.timing import PairedTimes
 
 if TYPE_CHECKING:
@@ -71,23 +72,22 @@ def read_feeds(path: Path) -> list[dict[str, Array]]:
 
 def write_times(path: Path, times: PairedTimes) -> None:
     """Write times so that `read_times` gives them back."""
-    arrays: dict[str, Array] = {"slots": times.slots, "blocks": times.blocks, "processes": times.processes}
-    for lane, (runs, blocks) in enumerate(zip(times.runs, times.run_blocks, strict=True)):
-        arrays |= {f"runs{lane}": runs, f"run_blocks{lane}": blocks}
+    arrays: dict[str, Array] = {"processes": times.processes, "rounds": np.array(times.rounds)}
+    for kind, lanes in (("counted", times.counted), ("runs", times.runs)):
+        for number, lane in enumerate(lanes):
+            arrays |= {f"{kind}/{number}/times": lane.times, f"{kind}/{number}/blocks": lane.blocks}
     np.savez(path, allow_pickle=False, **arrays)
 
 
 def read_times(path: Path) -> PairedTimes:
     """The times in `path`."""
     with np.load(path, allow_pickle=False) as stored:
-        lanes = range(len(stored["slots"]))
-        return PairedTimes(
-            slots=stored["slots"],
-            blocks=stored["blocks"],
-            processes=stored["processes"],
-            runs=tuple(stored[f"runs{lane}"] for lane in lanes),
-            run_blocks=tuple(stored[f"run_blocks{lane}"] for lane in lanes),
+        lanes = range(sum(key.startswith("runs/") for key in stored.files) // 2)
+        counted, runs = (
+            tuple(Grouped(stored[f"{kind}/{lane}/times"], stored[f"{kind}/{lane}/blocks"]) for lane in lanes)
+            for kind in ("counted", "runs")
         )
+        return PairedTimes(counted, runs, stored["processes"], int(stored["rounds"]))
 
 
 def _plain(array: Array) -> Array:

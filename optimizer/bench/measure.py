@@ -28,7 +28,7 @@ from optimizer.runtime.stats import Estimate
 from optimizer.runtime.timing import PairedTimes
 
 PROCESSES = 5
-PARTS = 8
+PARTS = 10
 """A process takes so large a part of the budget that as many of them fill it, unless starting it takes the most."""
 STARTS = 3
 
@@ -122,7 +122,7 @@ def _overhead(parts: Sequence[PairedTimes], began: float) -> float:
     """Seconds that a process took beyond its measured runs, on average so far (a guess before the first)."""
     if not parts:
         return 1.0
-    measured = sum(float(runs.sum()) for part in parts for runs in part.runs)
+    measured = sum(float(runs.times.sum()) for part in parts for runs in part.runs)
     return max(0.0, (time.perf_counter() - began - measured) / len(parts))
 
 

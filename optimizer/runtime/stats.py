@@ -1,16 +1,19 @@
-"""Statistics of paired timings: blocked log-ratios, their confidence interval, and the verdict.
+"""Statistics of paired timings: log-ratios of blocks, their confidence interval, and the verdict.
 
-Two models are timed in pairs, close together in time, so that what disturbs the machine disturbs both. A pair gives
-``d = log(before / after)``. Consecutive pairs share their disturbances, so single pairs are no independent samples and
-tests on them raise false alarms; pairs are therefore grouped into *blocks*, each block is reduced to the median of its
-``d`` (one preempted run cannot move it), and the interval is Student's over the block values::
+Two models are timed in turn, close together in time, so that what disturbs the machine disturbs both. Runs follow each
+other too closely to be independent, and tests on single runs or pairs raise false alarms; so consecutive runs form
+*blocks*, and a block is one sample::
 
-    speedup = exp(mean(m)),   ci95 = exp(mean(m) ± t(0.975, n - 1) · sd(m) / √n)      m = medians of the n blocks
+    d = log( Q(before) / Q(after) )        Q = the quantile `LOW` of the block's runs
+    speedup = exp(mean(d)),   ci95 = exp(mean(d) ± t(0.975, n - 1) · sd(d) / √n)
 
-Pairs from several processes have a further disturbance in common, the memory layout of their process: give the
-process as a *cluster* and, with `MIN_CLUSTERS` or more of them, the mean of each cluster takes the place of a block.
+`LOW` lies below the median because disturbance only ever adds time: at twice as many busy threads as cores half of
+all runs are interrupted, which spreads the median of a block, and of its pairs' ratios, but not yet a low quantile.
 
-Cases: no pair at all is an error; one block has no interval (0, inf); equal times give the interval (1, 1).
+Blocks of one process have something in common too, above all where in memory the models lie. Given the process of
+each block, the median over the blocks of each process takes the place of the blocks, if there are `MIN_PROCESSES`.
+
+Cases: no block at all is an error; one block has no interval (0, inf); equal times give the interval (1, 1).
 """
 
 from __future__ import annotations
@@ -31,8 +34,11 @@ Verdict: TypeAlias = Literal["faster", "slower", "inconclusive"]
 FLOOR = 0.01
 """Log ratio below which a difference is never called one: 1% is what layout and alignment alone can make."""
 
-MIN_CLUSTERS = 4
-"""From so many processes on, their means are the samples; Student's factor for fewer is too wide to be of use."""
+LOW = 0.2
+"""The quantile that stands for a block's runs."""
+
+MIN_PROCESSES = 4
+"""From so many processes on, they are the samples; Student's factor for fewer is too wide to be of use."""
 
 RESAMPLES = 400
 
@@ -58,18 +64,25 @@ class Estimate(NamedTuple):
         return math.inf if self.lo <= 0 else max(abs(math.log(self.lo)), abs(math.log(self.hi)))
 
 
-def estimate(
-    before: Sequence[float] | Floats, after: Sequence[float] | Floats, blocks: Ids, clusters: Ids | None = None
-) -> Estimate:
-    """Speed-up of `after` over `before`: times in any unit, ids of their blocks and clusters, all of shape [pairs]."""
-    ratios = np.log(np.asarray(before, np.float64)) - np.log(np.asarray(after, np.float64))
-    if not ratios.size:
-        raise ValueError("no pairs were measured")
-    ids, first = np.unique(blocks, return_index=True)
-    values = np.array([np.median(ratios[blocks == block]) for block in ids])
-    if clusters is not None and np.unique(clusters).size >= MIN_CLUSTERS:
-        homes = clusters[first]
-        values = np.array([values[homes == home].mean() for home in np.unique(homes)])
+class Grouped(NamedTuple):
+    """Times of one model, in any unit, and the block of each, ascending; both of shape [runs]."""
+
+    times: Floats
+    blocks: Ids
+
+    def low(self) -> Floats:
+        """The quantile `LOW` of every block, in order, of shape [blocks]."""
+        starts = np.flatnonzero(np.diff(self.blocks, prepend=self.blocks[:1] - 1))
+        return np.array([np.quantile(part, LOW) for part in np.split(self.times, starts[1:])])
+
+
+def estimate(before: Grouped, after: Grouped, processes: Ids | None = None) -> Estimate:
+    """Speed-up of `after` over `before`, measured in the same blocks; `processes` is of shape [blocks]."""
+    if not before.times.size:
+        raise ValueError("nothing was measured")
+    values = np.log(before.low()) - np.log(after.low())
+    if processes is not None and (found := np.unique(processes)).size >= MIN_PROCESSES:
+        values = np.array([np.median(values[processes == process]) for process in found])
     return _interval(values)
 
 
@@ -94,18 +107,14 @@ def quantiles(seconds: Sequence[float] | Floats) -> Quantiles:
     return Quantiles(float(p50), float(p90), float(p99))
 
 
-def quantile_span(q: float, runs: Floats, blocks: Ids, seed: int = 0) -> Span:
-    """Quantile `q` of `runs` with its 95% interval by resampling whole blocks (percentile bootstrap)."""
-    return _bootstrap(lambda pick: _quantile(q, runs, blocks, pick), blocks, seed)
+def quantile_span(q: float, runs: Grouped) -> Span:
+    """Quantile `q` of all runs with its 95% interval by resampling whole blocks (percentile bootstrap)."""
+    return _bootstrap(lambda pick: _quantile(q, runs, pick), runs.blocks)
 
 
-def quantile_ratio(q: float, before: Floats, before_blocks: Ids, after: Floats, after_blocks: Ids) -> Span:
+def quantile_ratio(q: float, before: Grouped, after: Grouped) -> Span:
     """`after / before` of quantile `q` with its 95% interval; both sides are resampled by the same blocks."""
-    return _bootstrap(
-        lambda pick: _quantile(q, after, after_blocks, pick) / _quantile(q, before, before_blocks, pick),
-        before_blocks,
-        0,
-    )
+    return _bootstrap(lambda pick: _quantile(q, after, pick) / _quantile(q, before, pick), before.blocks)
 
 
 def t_975(freedom: int) -> float:
@@ -119,15 +128,15 @@ def t_975(freedom: int) -> float:
     return z + first + second + third
 
 
-def _quantile(q: float, runs: Floats, blocks: Ids, pick: Ids) -> float:
-    """Quantile of the runs of the blocks in `pick`, as often as they stand there; `blocks` is sorted."""
-    starts, ends = np.searchsorted(blocks, pick), np.searchsorted(blocks, pick, side="right")
-    return float(np.quantile(np.concatenate([runs[a:b] for a, b in zip(starts, ends, strict=True)]), q))
+def _quantile(q: float, runs: Grouped, pick: Ids) -> float:
+    """Quantile of the runs of the blocks in `pick`, as often as they stand there."""
+    starts, ends = np.searchsorted(runs.blocks, pick), np.searchsorted(runs.blocks, pick, side="right")
+    return float(np.quantile(np.concatenate([runs.times[a:b] for a, b in zip(starts, ends, strict=True)]), q))
 
 
-def _bootstrap(figure: Callable[[Ids], float], blocks: Ids, seed: int) -> Span:
+def _bootstrap(figure: Callable[[Ids], float], blocks: Ids) -> Span:
     ids = np.unique(blocks)
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     drawn = [figure(rng.choice(ids, ids.size)) for _ in range(RESAMPLES)]
     lo, hi = np.quantile(drawn, [0.025, 0.975])
     return Span(figure(ids), float(lo), float(hi))

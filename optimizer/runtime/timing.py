@@ -1,16 +1,17 @@
 """Paired timing of models that stay loaded together.
 
-A *round* gives every model one slot, in random order, on the same sample; the next round takes the reverse order, so
-that whatever depends on the order cancels. Rounds are grouped into blocks of at least `BLOCK_SECONDS` (see `stats`).
+A *round* gives every model one slot, in random order; the next round takes the reverse order, so that whatever depends
+on the order cancels. All rounds of a *block* run the same sample, and blocks go through the samples in turn; a block
+takes at least `BLOCK_SECONDS` and is what the statistics count (see `stats`).
 
 A *slot* is one unmeasured run, which brings the model's weights back into the caches that the others emptied, then as
-many measured runs as fit into `SLOT_SECONDS`; the slot counts with their median. Models above `LONG_SECONDS` stream
-their weights anyway: their slot is a single measured run. With several callers at once a slot is a window in which
-each of them runs the model over and over; it counts with the wall time per run, the inverse of the throughput.
+many measured runs as fit into `SLOT_SECONDS`. Models above `LONG_SECONDS` stream their weights anyway: their slot is a
+single measured run. With several callers at once a slot is a window in which each of them runs the model over and
+over; what counts is the wall time per run, the inverse of the throughput.
 
-Rounds go on until the widest interval is as narrow as asked, but for `min_blocks` blocks at least, and no new block
-is begun after `seconds`, whatever was reached. Sessions should be opened with spinning off (the default): two live
-sessions that spin sabotage each other.
+Blocks go on until the widest interval is as narrow as asked, but for `min_blocks` at least, and none is begun after
+`seconds`, whatever was reached. Sessions should be opened with spinning off (the default): two live sessions that spin
+sabotage each other.
 """
 
 from __future__ import annotations
@@ -20,7 +21,6 @@ import gc
 import itertools
 import math
 import random
-import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -32,12 +32,12 @@ import numpy as np
 from optimizer.report.records import Quantiles
 from optimizer.runtime import stats
 from optimizer.runtime.session import Session
-from optimizer.runtime.stats import Estimate, Floats, Ids
+from optimizer.runtime.stats import Estimate, Grouped, Ids
 
 if TYPE_CHECKING:
     from optimizer.model.ports import Feed
 
-BLOCK_SECONDS = 0.05
+BLOCK_SECONDS = 0.2
 SLOT_SECONDS = 0.002
 LONG_SECONDS = 0.02
 WINDOW_SECONDS = 0.02
@@ -48,9 +48,9 @@ CHECK_GROWTH = 1.2
 
 
 class Slot(NamedTuple):
-    """One model's turn in a round: what it counts with, and its measured runs, all in seconds."""
+    """One model's turn in a round, in seconds: what is compared, and the time of each measured run."""
 
-    seconds: float
+    counted: list[float]
     runs: list[float]
 
 
@@ -62,30 +62,23 @@ Block: TypeAlias = list[list[Slot]]
 
 @dataclasses.dataclass(frozen=True)
 class PairedTimes:
-    """What was measured: slot times and all single runs, in seconds."""
+    """What was measured, in seconds, model by model."""
 
-    slots: Floats
-    """Shape [models, rounds]."""
-    blocks: Ids
-    """Block of each round, shape [rounds]."""
+    counted: tuple[Grouped, ...]
+    """What is compared: the runs, or with several callers the wall time per run of each window."""
+    runs: tuple[Grouped, ...]
+    """Every measured run, in order."""
     processes: Ids
-    """Process of each round, shape [rounds]."""
-    runs: tuple[Floats, ...]
-    """Per model, every measured run in order."""
-    run_blocks: tuple[Ids, ...]
-    """Per model, the block of every measured run."""
+    """The process of each block, shape [blocks]."""
+    rounds: int
 
     def speedup(self, candidate: int, baseline: int = 0) -> Estimate:
         """How many times faster model `candidate` is than model `baseline`, with its 95% interval."""
-        return stats.estimate(self.slots[baseline], self.slots[candidate], self.blocks, self.processes)
+        return stats.estimate(self.counted[baseline], self.counted[candidate], self.processes)
 
     def quantiles(self, model: int) -> Quantiles:
         """Latency of one model in milliseconds."""
-        return stats.quantiles(self.runs[model])
-
-    @property
-    def rounds(self) -> int:
-        return int(self.blocks.size)
+        return stats.quantiles(self.runs[model].times)
 
 
 def compare(
@@ -117,7 +110,7 @@ def race(
     done, check, began = 0, min_blocks, time.perf_counter()
     with _no_garbage_collection():
         while (time.perf_counter() - began < seconds or not blocks) if rounds is None else done < rounds:
-            blocks.append(_block(lanes, orders, done, None if rounds is None else rounds - done))
+            blocks.append(_block(lanes, orders, len(blocks), None if rounds is None else rounds - done))
             done += len(blocks[-1])
             if rounds is not None or len(blocks) < check:
                 continue
@@ -131,12 +124,13 @@ def session_lane(session: Session, feeds: Sequence[Feed]) -> Lane:
     """A lane that runs `session`; it is warmed up here, and the length of its slots chosen."""
     once, typical = _warm(session, feeds)
     if typical > LONG_SECONDS:
-        return lambda number: _slot([once(number)])
+        return lambda number: _single(once(number))
     repeats = max(1, math.ceil(SLOT_SECONDS / max(typical, 1e-6)))
 
     def slot(number: int) -> Slot:
         once(number)
-        return _slot([once(number) for _ in range(repeats)])
+        runs = [once(number) for _ in range(repeats)]
+        return Slot(runs, runs)
 
     return slot
 
@@ -148,12 +142,12 @@ def concurrent_lane(session: Session, feeds: Sequence[Feed], callers: int) -> La
     pool = ThreadPoolExecutor(callers)
 
     def several(number: int) -> list[float]:
-        return [once(number + k) for k in range(repeats)]
+        return [once(number) for _ in range(repeats)]
 
     def slot(number: int) -> Slot:
         began = time.perf_counter()
-        runs = list(itertools.chain.from_iterable(pool.map(several, range(number, number + callers))))
-        return Slot((time.perf_counter() - began) / len(runs), runs)
+        runs = list(itertools.chain.from_iterable(pool.map(several, [number] * callers)))
+        return Slot([(time.perf_counter() - began) / len(runs)], runs)
 
     slot(0)
     return slot
@@ -161,30 +155,36 @@ def concurrent_lane(session: Session, feeds: Sequence[Feed], callers: int) -> La
 
 def gather(blocks: Sequence[Block]) -> PairedTimes:
     """Raw times of one process."""
-    rounds = [slots for block in blocks for slots in block]
-    ids = np.array([number for number, block in enumerate(blocks) for _ in block], np.int64)
-    lanes = list(zip(*rounds, strict=True))
+    lanes = range(len(blocks[0][0]))
     return PairedTimes(
-        slots=np.array([[slot.seconds for slot in lane] for lane in lanes], np.float64),
-        blocks=ids,
-        processes=np.zeros(len(rounds), np.int64),
-        runs=tuple(np.array([run for slot in lane for run in slot.runs], np.float64) for lane in lanes),
-        run_blocks=tuple(np.repeat(ids, [len(slot.runs) for slot in lane]) for lane in lanes),
+        counted=tuple(_grouped([[slot[lane].counted for slot in block] for block in blocks]) for lane in lanes),
+        runs=tuple(_grouped([[slot[lane].runs for slot in block] for block in blocks]) for lane in lanes),
+        processes=np.zeros(len(blocks), np.int64),
+        rounds=sum(map(len, blocks)),
     )
 
 
 def join(parts: Sequence[PairedTimes]) -> PairedTimes:
     """The measurements of several processes as one."""
-    offsets = np.cumsum([0, *(int(part.blocks.max()) + 1 for part in parts[:-1])])
-    shifted = list(zip(parts, offsets, strict=True))
-    models = range(len(parts[0].runs))
+    offsets = np.cumsum([0, *(part.processes.size for part in parts[:-1])])
+    lanes = range(len(parts[0].runs))
     return PairedTimes(
-        slots=np.concatenate([part.slots for part in parts], axis=1),
-        blocks=np.concatenate([part.blocks + offset for part, offset in shifted]),
-        processes=np.concatenate([np.full(part.rounds, number, np.int64) for number, part in enumerate(parts)]),
-        runs=tuple(np.concatenate([part.runs[m] for part in parts]) for m in models),
-        run_blocks=tuple(np.concatenate([part.run_blocks[m] + offset for part, offset in shifted]) for m in models),
+        counted=tuple(_joined([part.counted[lane] for part in parts], offsets) for lane in lanes),
+        runs=tuple(_joined([part.runs[lane] for part in parts], offsets) for lane in lanes),
+        processes=np.concatenate([np.full(part.processes.size, i, np.int64) for i, part in enumerate(parts)]),
+        rounds=sum(part.rounds for part in parts),
     )
+
+
+def _grouped(blocks: Sequence[Sequence[Sequence[float]]]) -> Grouped:
+    flat = [list(itertools.chain.from_iterable(block)) for block in blocks]
+    times = np.array(list(itertools.chain.from_iterable(flat)), np.float64)
+    return Grouped(times, np.repeat(np.arange(len(flat)), [len(block) for block in flat]))
+
+
+def _joined(parts: Sequence[Grouped], offsets: Ids) -> Grouped:
+    blocks = [part.blocks + offset for part, offset in zip(parts, offsets, strict=True)]
+    return Grouped(np.concatenate([part.times for part in parts]), np.concatenate(blocks))
 
 
 def _warm(session: Session, feeds: Sequence[Feed]) -> tuple[Callable[[int], float], float]:
@@ -203,21 +203,22 @@ def _warm(session: Session, feeds: Sequence[Feed]) -> tuple[Callable[[int], floa
     return once, min(runs)
 
 
-def _slot(runs: list[float]) -> Slot:
-    return Slot(statistics.median(runs), runs)
+def _single(seconds: float) -> Slot:
+    return Slot([seconds], [seconds])
 
 
 def _block(lanes: Sequence[Lane], orders: Iterator[list[int]], number: int, most: int | None) -> Block:
+    """Rounds on sample `number`, an even number of them, `most` at most (rounded up to even)."""
     began = time.perf_counter()
     rounds: Block = []
-    while len(rounds) % 2 or not rounds or time.perf_counter() - began < BLOCK_SECONDS:
-        if most is not None and len(rounds) >= most and not len(rounds) % 2:
-            break
-        slots: dict[int, Slot] = {}
-        for lane in next(orders):
-            slots[lane] = lanes[lane](number + len(rounds) // 2)
-        rounds.append([slots[lane] for lane in range(len(lanes))])
+    while not rounds or (time.perf_counter() - began < BLOCK_SECONDS and (most is None or len(rounds) < most)):
+        rounds += [_round(lanes, next(orders), number), _round(lanes, next(orders), number)]
     return rounds
+
+
+def _round(lanes: Sequence[Lane], order: Sequence[int], number: int) -> list[Slot]:
+    slots = {lane: lanes[lane](number) for lane in order}
+    return [slots[lane] for lane in range(len(lanes))]
 
 
 def _orders(count: int, rng: random.Random) -> Iterator[list[int]]:
@@ -228,7 +229,7 @@ def _orders(count: int, rng: random.Random) -> Iterator[list[int]]:
 
 
 def _narrow(times: PairedTimes, target: float) -> bool:
-    return all(times.speedup(model).halfwidth <= target for model in range(1, len(times.slots)))
+    return all(times.speedup(model).halfwidth <= target for model in range(1, len(times.runs)))
 
 
 @contextmanager
