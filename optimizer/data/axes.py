@@ -1,8 +1,8 @@
 """The axes of a model's inputs whose size is not fixed, and what may be put there.
 
 ONNX lets a dimension be a number, a symbol (the same symbol is the same size everywhere) or nothing. Exporters also
-write 0, -1, "?", "" or "None" for "nothing". Such an axis is *anonymous* and gets a symbol of its own, `input[axis]`,
-which is also how a user names it in `--dim`.
+write 0, -1, "?", "None" or "dynamic" for "nothing". Such an axis is *anonymous* and gets a symbol of its own,
+`input[axis]`, which is also how a user names it in `--dim`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import onnx_ir as ir
 
 from optimizer.model.ports import Port, inputs, outputs
 
-_NOTHING = {"", "?", "none", "null", "unknown", "-1", "0"}
+_NOTHING = {"", "?", "*", "none", "null", "unknown", "unk", "dynamic", "dyn", "any", "-1", "0"}
 _SEQUENCE = re.compile(r"seq|time|frame|token|len|step|past", re.IGNORECASE)
 
 

@@ -1,28 +1,15 @@
-"""How arrays become samples of a model's inputs.
+"""What an array must be to feed an input of a model, and what one run's arrays must be to feed the model.
 
-For an input of rank r whose first dimension is open or 1, or fixed to B > 1:
-
-===========  ==========================  ================================================================
-array rank   taken as                    sample i
-===========  ==========================  ================================================================
-r            stacked along axis 0        a[i:i+1], or a[i*B:(i+1)*B] with the remainder left out
-r + 1        one array per sample        a[i]
-0, r = 0     the same for all samples    a
-r - 1        one sample without a batch  a[None]; only in a folder of files or from a function
-===========  ==========================  ================================================================
-
-An input of unknown rank is stacked along axis 0. All inputs must give the same number of samples. Extra arrays are
-refused, but for `labels` and names that begin with an underscore.
+Every input needs an array. Extra arrays are refused, but for `labels` and names that begin with an underscore. The
+dtypes are checked by `convert`; a fixed dimension must agree, an open one may have any size. One run's array may lack
+the batch axis where that is open or 1.
 """
 
 from __future__ import annotations
 
-import bisect
 import dataclasses
-import functools
-import itertools
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import onnx_ir as ir
@@ -33,20 +20,6 @@ from optimizer.errors import DataError
 from optimizer.model.ports import Array, Port, inputs
 
 LABELS = "labels"
-
-
-class Source(Protocol):
-    """An array that is read by rows."""
-
-    @property
-    def dtype(self) -> np.dtype[Any]: ...
-
-    @property
-    def shape(self) -> tuple[int, ...]: ...
-
-    def rows(self, start: int, stop: int) -> Array: ...
-
-    def whole(self) -> Array: ...
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,48 +47,6 @@ class Fitted:
     reader: Reader
     labels: Array | None
     notes: tuple[str, ...]
-
-
-def table(target: Target, arrays: Mapping[str, Source], where: str, *, unbatched: bool = False) -> Fitted:
-    """Samples out of arrays by input name. Raises `DataError` on what does not fit; see the module's table."""
-    try:
-        check_names(target.ports, arrays)
-        columns = tuple(_column(target, port, arrays[port.name], unbatched) for port in target.ports)
-        size = _common_length(columns)
-        labels = None if LABELS not in arrays else _labels(arrays[LABELS], size, columns)
-    except DataError as error:
-        raise DataError(f"{where}: {error}") from error
-    notes = (*(column.note for column in columns if column.note), *_remainders(columns))
-    return Fitted(_Table(where, columns, size), labels, tuple(f"{where}: {note}" for note in notes))
-
-
-def chain(parts: Sequence[Fitted], where: str) -> Fitted:
-    """The samples of all parts, one after the other; either all parts have labels or none has."""
-    labelled = [part.labels for part in parts if part.labels is not None]
-    if labelled and len(labelled) < len(parts):
-        raise DataError(
-            f"{where}: {len(parts) - len(labelled)} of {len(parts)} files have no labels; label all or none"
-        )
-    try:
-        labels = np.concatenate(labelled) if labelled else None
-    except ValueError as error:
-        raise DataError(f"{where}: the files' labels have different shapes; make them agree") from error
-    return Fitted(Chain(tuple(part.reader for part in parts)), labels, _first_of_each(part.notes for part in parts))
-
-
-class Chain:
-    """Several readers as one."""
-
-    def __init__(self, parts: Sequence[Reader]) -> None:
-        self._parts = parts
-        self._ends = list(itertools.accumulate(len(part) for part in parts))
-
-    def __len__(self) -> int:
-        return self._ends[-1]
-
-    def read(self, index: int) -> dict[str, Array]:
-        part = bisect.bisect_right(self._ends, index)
-        return self._parts[part].read(index - (self._ends[part - 1] if part else 0))
 
 
 def one(target: Target, arrays: Mapping[str, Array]) -> dict[str, Array]:
@@ -146,140 +77,30 @@ def check_names(ports: Sequence[Port], found: Iterable[str]) -> None:
         raise DataError(f"{_quote(extra)} is no input of the model, which takes {_quote(wanted)}; leave it out")
 
 
-@dataclasses.dataclass(frozen=True)
-class _Column:
-    """One input's samples: `step` rows each; a step of 0 is the same scalar for all."""
-
-    port: Port
-    source: Source
-    step: int
-    stacked: bool
-    convert: convert.Conversion
-    note: str | None
-
-    @property
-    def rows(self) -> int:
-        return self.source.shape[0] if self.step else 1
-
-    def read(self, index: int) -> Array:
-        if not self.step:
-            return self.convert(self.source.whole())
-        rows = self.source.rows(index * self.step, (index + 1) * self.step)
-        return self.convert(rows if self.stacked else rows[0])
-
-
-@dataclasses.dataclass(frozen=True)
-class _Table:
-    where: str
-    columns: tuple[_Column, ...]
-    size: int
-
-    def __len__(self) -> int:
-        return self.size
-
-    def read(self, index: int) -> dict[str, Array]:
-        try:
-            return {column.port.name: column.read(index) for column in self.columns}
-        except DataError as error:
-            raise DataError(f"{self.where}: sample {index}: {error}") from error
-
-
-@dataclasses.dataclass(frozen=True)
-class _Batched:
-    """A source with a batch axis of 1 put before it."""
-
-    inner: Source
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        return self.inner.dtype
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return (1, *self.inner.shape)
-
-    def rows(self, start: int, stop: int) -> Array:
-        return self.whole()[start:stop]
-
-    def whole(self) -> Array:
-        return self.inner.whole()[None]
-
-
-def _column(target: Target, port: Port, source: Source, unbatched: bool) -> _Column:
-    rank, want = len(source.shape), len(port.shape)
-    make = functools.partial(_Column, port)
-    turn, note = target.conversion(source.dtype, port)
-    if port.name in target.unranked and rank:
-        return make(source, 1, True, turn, note)
-    if rank == want == 0:
-        return make(source, 0, True, turn, note)
-    if rank == want + 1 and _agree(source.shape[1:], port.shape):
-        return make(source, 1, False, turn, note)
-    if unbatched and rank + 1 == want and _batch(port) == 1:
-        source = _Batched(source)
-    if len(source.shape) == want and _agree(source.shape[1:], port.shape[1:]):
-        return make(source, _batch(port), True, turn, note)
-    raise DataError(_mismatch(port, source.shape))
-
-
 def _single(target: Target, port: Port, array: Array) -> Array:
     turn, _ = target.conversion(array.dtype, port)
-    if array.ndim + 1 == len(port.shape) and _batch(port) == 1:
+    if array.ndim + 1 == len(port.shape) and batch(port) == 1:
         array = array[None]
-    if port.name not in target.unranked and not _agree(array.shape, port.shape):
-        raise DataError(_mismatch(port, array.shape))
+    if port.name not in target.unranked and not agree(array.shape, port.shape):
+        raise DataError(mismatch(port, array.shape))
     return turn(array)
 
 
-def _batch(port: Port) -> int:
+def batch(port: Port) -> int:
+    """The rows that the model takes at a time: its fixed first dimension, or 1."""
     first = port.shape[0]
     return first if isinstance(first, int) and first > 0 else 1
 
 
-def _agree(shape: tuple[int, ...], dims: tuple[int | str | None, ...]) -> bool:
+def agree(shape: tuple[int, ...], dims: tuple[int | str | None, ...]) -> bool:
+    """Whether sizes are as declared, wherever a number is declared."""
     return len(shape) == len(dims) and all(
         axes.is_open(dim) or dim == size for size, dim in zip(shape, dims, strict=True)
     )
 
 
-def _common_length(columns: Sequence[_Column]) -> int:
-    sizes = {column.port.name: column.rows // column.step for column in columns if column.step}
-    if len(set(sizes.values())) > 1:
-        raise DataError(
-            f"inputs differ in their number of samples: {', '.join(f'{n!r} {s}' for n, s in sizes.items())}"
-        )
-    size = next(iter(sizes.values()), 1)
-    if not size:
-        needed = max((column.step for column in columns), default=1)
-        raise DataError(f"holds no sample; the model takes at least {needed} row(s) at a time")
-    return size
-
-
-def _labels(source: Source, size: int, columns: Sequence[_Column]) -> Array:
-    step = max(column.step if column.stacked else 1 for column in columns)
-    labels = source.whole() if source.shape else np.empty(0)
-    if len(labels) == size:
-        return labels
-    if not size * step <= len(labels) < (size + 1) * step:
-        raise DataError(f"there are {len(labels)} labels for {size} samples")
-    return labels[: size * step].reshape(size, step, *labels.shape[1:])
-
-
-def _remainders(columns: Sequence[_Column]) -> list[str]:
-    left = [(column, column.rows % column.step) for column in columns if column.step]
-    return [
-        f"input {column.port.name!r}: the last {rest} rows do not fill the model's fixed batch of {column.step}"
-        for column, rest in left
-        if rest
-    ]
-
-
-def _first_of_each(notes: Iterable[tuple[str, ...]]) -> tuple[str, ...]:
-    """The notes of the first file that has any: the others' say the same."""
-    return next((found for found in notes if found), ())
-
-
-def _mismatch(port: Port, shape: tuple[int, ...]) -> str:
+def mismatch(port: Port, shape: tuple[int, ...]) -> str:
+    """What is wrong about a shape."""
     dims = ", ".join("?" if axes.is_open(dim) and not isinstance(dim, str) else str(dim) for dim in port.shape)
     return f"input {port.name!r} takes shape ({dims}), the data has {shape}"
 

@@ -21,7 +21,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from optimizer.data import fit, images, storage
+from optimizer.data import fit, images, storage, tables
 from optimizer.data.feeds import Feeds
 from optimizer.data.order import natural
 from optimizer.errors import DataError
@@ -48,17 +48,17 @@ def read(folder: Path, target: fit.Target, how: images.Preprocess) -> fit.Fitted
     if other:
         raise DataError(f"{folder}: {other[0].name!r} is no kind of sample that is known; keep it elsewhere")
     if {port.name for port in target.ports} <= {path.stem for path in files if path.suffix == ".npy"}:
-        return fit.table(target, {path.stem: storage.open_npy(path) for path in files}, str(folder))
-    return fit.chain([arrays(path, target, unbatched=True) for path in files], str(folder))
+        return tables.table(target, {path.stem: storage.open_npy(path) for path in files}, str(folder))
+    return tables.chain([arrays(path, target, unbatched=True) for path in files], str(folder))
 
 
 def arrays(path: Path, target: fit.Target, *, unbatched: bool = False) -> fit.Fitted:
     """The samples in one `.npz` or `.npy` file."""
     if path.suffix == ".npz":
-        return fit.table(target, storage.open_npz(path), str(path), unbatched=unbatched)
+        return tables.table(target, storage.open_npz(path), str(path), unbatched=unbatched)
     if len(target.ports) == 1:
         found = {target.ports[0].name: storage.open_npy(path)}
-        return fit.table(target, found, str(path), unbatched=unbatched)
+        return tables.table(target, found, str(path), unbatched=unbatched)
     raise DataError(f"{path}: a .npy file feeds one input, the model has {len(target.ports)}; use .npz")
 
 

@@ -10,7 +10,7 @@ role          told by                                                   options
 given         `dims`                                                    that
 prescribed    the graph (`hints`)                                       that
 derived       a name such as "past + seq", "total_sequence_length"      the sum
-batch         axis 0, or a name such as "batch"                         1, 2, 4
+batch         axis 0, or a name such as "batch"                         1, 2
 spatial       rank 4 or 5 with 1, 3 or 4 channels, or two open          square image sizes, text lines
               axes beside a fixed one; names such as "height"
 past          a name such as "past_sequence_length"                     16, 0, 1
@@ -36,7 +36,7 @@ from optimizer.data.wiring import Wiring
 from optimizer.errors import ConfigError
 from optimizer.model.ports import Port, inputs
 
-MAX_CANDIDATES = 150
+MAX_CANDIDATES = 100
 
 _BATCH = re.compile(r"batch|^n$|^b$|^bs$|num_samples|^bsz", re.IGNORECASE)
 _PAST = re.compile(r"past|cache", re.IGNORECASE)
@@ -52,7 +52,7 @@ _SQUARES = (224, 256, 640, 320, 299, 512, 128, 64, 32, 384, 416, 96, 28, 1024, 1
 _IMAGES = ((224, 224), (48, 320), (32, 320), (32, 100), *((size, size) for size in _SQUARES[1:]), (480, 640))
 _GRAY = ((28, 28), (32, 32), (224, 224), (64, 64), (32, 100), (48, 320), (128, 128), (256, 256), (512, 512))
 _OPTIONS: Mapping[str, Sequence[int]] = {
-    "batch": (1, 2, 4),
+    "batch": (1, 2),
     "past": (16, 0, 1),
     "signal": (512, 16000, 256, 1024, 4096, 400, 128, 64, 16, 1),
     "sequence": (16, 32, 64, 128, 1, 8, 100, 256, 512, 77, 2, 1024, 3000),

@@ -10,7 +10,7 @@ import onnx_ir as ir
 from optimizer.data import axes, fit, folders, function, sizes, synthetic
 from optimizer.data.images import Preprocess
 from optimizer.data.samples import Samples
-from optimizer.errors import DataError
+from optimizer.errors import ConfigError, DataError
 from optimizer.model import shapes
 from optimizer.model.ports import Feed
 
@@ -34,6 +34,8 @@ def open_samples(
     how images are prepared. `dims` gives sizes to open axes of synthetic inputs, and `runs` tells whether the model
     runs on a feed: the first plausible sizes for which it does are taken. Raises `DataError`, or `ConfigError`.
     """
+    if count is not None and count < 1:
+        raise ConfigError(f"--samples is {count}; give at least 1")
     if spec is None:
         return _synthetic(model, count or DEFAULT_COUNT, seed, dims or {}, runs)
     fitted = _read(spec, fit.Target.of(model), count, images or Preprocess())

@@ -28,7 +28,7 @@ from optimizer.errors import DataError
 from optimizer.model.ports import Array
 
 MAX_BYTES = 16 * 2**30
-"""The most that compressed data may unpack to, and that generated data may take in the scratch file."""
+"""The most that compressed data may unpack to, that generated data may take in the scratch file, and one sample."""
 
 _LOCAL_HEADER = struct.Struct("<26xHH")
 _ENCRYPTED = 0x1
@@ -45,8 +45,11 @@ class Scratch:
     def append(self, array: Array, what: str) -> Stored:
         """Keep `array` (any but an object array) and return where it is."""
         offset = self.size
-        self.file.write(np.ascontiguousarray(array).tobytes())
-        self.file.flush()
+        try:
+            self.file.write(np.ascontiguousarray(array).tobytes())
+            self.file.flush()
+        except OSError as error:
+            raise DataError(f"{what}: the scratch file in {tempfile.gettempdir()} cannot grow: {error}") from error
         self.size += array.nbytes
         return Stored(what, array.dtype, array.shape, self, offset)
 
@@ -75,7 +78,9 @@ class Stored:
         return np.array(self._map(self.shape, 0, "F" if self.fortran else "C"), order="C")
 
     def _map(self, shape: tuple[int, ...], skip: int, order: Any) -> Array:
-        if math.prod(shape) == 0:
+        if (needed := math.prod(shape) * self.dtype.itemsize) > MAX_BYTES:
+            raise DataError(f"{self.what}: one sample of {needed} bytes is too large; the limit is {MAX_BYTES}")
+        if not needed:
             return np.empty(shape, self.dtype)
         file: Any = self.home.file if isinstance(self.home, Scratch) else self.home
         offset = self.offset + skip * self.dtype.itemsize

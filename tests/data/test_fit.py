@@ -13,7 +13,7 @@ import pytest
 
 from optimizer.data.samples import Samples
 from optimizer.data.spec import open_samples
-from optimizer.errors import DataError
+from optimizer.errors import ConfigError, DataError
 from optimizer.model.ports import Array
 from tests import builders
 
@@ -193,3 +193,13 @@ def test_memory_does_not_grow_with_the_number_of_samples(tmp_path: Path) -> None
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         assert total == 200 and peak < 6e6, f"{name}: {peak} bytes at once for 40 MB of data"
+
+
+def test_an_input_that_is_named_labels_is_an_input(npz: Any) -> None:
+    samples = npz("g (float[N] labels) => (float[N] y) { y = Relu(labels) }", labels=floats(3))
+    assert samples.labels is None and [feed["labels"].tolist() for feed in samples] == [[0], [1], [2]]
+
+
+def test_at_least_one_sample_must_be_asked_for() -> None:
+    with pytest.raises(ConfigError, match="--samples is 0; give at least 1"):
+        open_samples(None, builders.model(IMAGE), count=0)
