@@ -72,35 +72,45 @@ def build(about: Subject, calibration: Samples, step: Quantize, run: Run, progre
     """The candidates that the step allows, most promising last."""
     tick = progress.stage("calibrating", len(calibration))
     static = Static(about.clean, calibration, step, threads=run.threads, tick=tick)
-    if not static.partition.groups:
-        raise NothingToDo(f"{about.path} has nothing to quantize: {_why(static)}")
     progress.stage("placing int8 and float")
+    if step.mode == "weights":
+        return [static.stored()]
+    if step.mode == "dynamic":
+        return [static.dynamic()]
     table = static.placed("by the cost table", static.table_costs())
     if not step.measure:
         return [table]
     everything = static.everything()
     feeds = list(calibration.take(common.TIMED_SAMPLES))
     measured = static.placed("by measured costs", static.measured_costs(everything, feeds))
-    return [everything, table, measured]
+    found = [everything, table, measured]
+    return found if step.mode == "static" else [*found, static.dynamic(), static.stored()]
 
 
 def fastest(
     about: Subject, candidates: list[Candidate], samples: Samples, step: Quantize, run: Run, progress: Progress
 ) -> tuple[Candidate, Latency | None]:
-    """The fastest candidate and its latency against the original."""
-    useful = [candidate for candidate in candidates if candidate.plan is None or candidate.plan.groups]
+    """The fastest candidate and its latency against the original; failing that, the first that is not slower."""
+    useful = [candidate for candidate in candidates if candidate.changed]
     if not useful:
-        raise NothingToDo(f"{about.path}: no part of it is faster in int8 on this machine")
+        raise NothingToDo(f"{about.path} has nothing to quantize: no int8 kernel fits and no weight is large enough")
     if not step.measure:
         return useful[-1], None
-    if len(useful) > 1:
-        progress.stage(f"timing {len(useful)} candidates")
-        timed = common.race(about.model, [candidate.model for candidate in useful], samples, run, _RACE_SECONDS)
-        speeds = [latency.speedup for latency in timed.latencies]
-        useful = [useful[speeds.index(max(speeds))]]
-    progress.stage("timing the best against the original")
-    final = common.race(about.model, [useful[0].model], samples, run, _FINAL_SECONDS)
-    return useful[0], final.latencies[0]
+    progress.stage(f"timing {len(useful)} candidates" if len(useful) > 1 else "timing")
+    timed = common.race(about.model, [candidate.model for candidate in useful], samples, run, _RACE_SECONDS)
+    ranked = sorted(zip(useful, timed.latencies, strict=True), key=lambda pair: -pair[1].speedup)
+    tried = [
+        ranked[0][0],
+        *(candidate for candidate in useful if candidate.only_stored and candidate is not ranked[0][0]),
+    ]
+    for candidate in tried:
+        progress.stage("timing the best against the original")
+        final = common.race(about.model, [candidate.model], samples, run, _FINAL_SECONDS).latencies[0]
+        if final.verdict == "faster" or (final.verdict != "slower" and candidate is tried[-1]):
+            return candidate, final
+    raise NothingToDo(
+        f"{about.path}: no int8 form of it is as fast as the original on this machine; nothing was written"
+    )
 
 
 def describe(about: Subject, chosen: Candidate, latency: Latency | None, accuracy: Accuracy, run: Run) -> Result:
@@ -125,8 +135,3 @@ def _doubts(accuracy: Accuracy, latency: Latency | None) -> list[str]:
     if latency is None:
         found.append("not timed (--no-measure): whether it is faster here is not known")
     return found
-
-
-def _why(static: Static) -> str:
-    reasons = list(static.partition.floats.values()) + list(static.kept_out.values())
-    return max(set(reasons), key=reasons.count) if reasons else "the graph is empty"

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 import onnx_ir as ir
 
 from optimizer.model.ports import Feed
-from optimizer.quantize import costs, emit, groups, placement, static, statistics, verify
+from optimizer.quantize import costs, emit, groups, placement, static, statistics, storage, verify, weights
 from optimizer.quantize.groups import Group, Partition
 from optimizer.quantize.plan import Plan
 from optimizer.quantize.statistics import Statistics
@@ -29,6 +29,16 @@ class Candidate:
     model: ir.Model
     nodes: tuple[NodeDecision, ...]
     plan: Plan | None = None
+
+    @property
+    def changed(self) -> bool:
+        """Whether anything at all is quantized."""
+        return any(node.action != "float" for node in self.nodes)
+
+    @property
+    def only_stored(self) -> bool:
+        """Whether int8 is only how weights are kept, and all computing is in float."""
+        return all(node.action in ("float", "weights") for node in self.nodes)
 
 
 class Static:
@@ -54,10 +64,23 @@ class Static:
 
     def placed(self, name: str, found: placement.Costs) -> Candidate:
         """The cheapest set of groups by the costs `found`."""
-        chosen = placement.choose(self.model, self.partition.groups, found)
-        kept = [group for group in self.partition.groups if group.name in chosen]
+        known = [group for group in self.partition.groups if group.name in found.groups]
+        chosen = placement.choose(self.model, known, found)
+        kept = [group for group in known if group.name in chosen]
         slower = "in int8 it would cost more than it saves, its borders included"
-        return self.candidate(name, kept, {g.name: slower for g in self.partition.groups if g.name not in chosen})
+        reasons = {group.name: verify.REASON.format(group.op) for group in self.partition.groups}
+        return self.candidate(name, kept, reasons | {group.name: slower for group in known})
+
+    def dynamic(self) -> Candidate:
+        """Every MatMul and Gemm by a constant in dynamic form, all else in float."""
+        chosen = [group for group in self.partition.groups if group.weight is not None and group.rule.float_output]
+        other = "not a product by a constant matrix: no dynamic kernel"
+        reasons = {group.name: other for group in self.partition.groups}
+        return self.candidate("dynamic", chosen, reasons, dynamic=[group.name for group in chosen])
+
+    def stored(self) -> Candidate:
+        """Nothing in int8 but how weights are kept."""
+        return self.candidate("weights only", (), {group.name: "mode weights" for group in self.partition.groups})
 
     def table_costs(self) -> placement.Costs:
         """Costs by the table alone, the same on every machine of the target."""
@@ -70,17 +93,12 @@ class Static:
             self.model, everything.model, chosen, self.table_costs(), feeds[:_PROFILED], threads=self.threads
         )
 
-    def candidate(self, name: str, chosen: Sequence[Group], reasons: dict[str, str]) -> Candidate:
-        """`chosen` in int8, less those that the runtime does not fuse."""
-        plan = static.plan(
-            self.model,
-            chosen,
-            self.statistics,
-            self.step.calibration,
-            per_tensor=self.step.per_tensor,
-            saturates=not self.vnni,
-            correct=self.step.recover != "none",
-        )
+    def candidate(
+        self, name: str, chosen: Sequence[Group], reasons: dict[str, str], dynamic: Iterable[str] = ()
+    ) -> Candidate:
+        """`chosen` in int8, less those that the runtime does not fuse; all other large weights stored as int8."""
+        how = weights.Settings(self.step.per_tensor, not self.vnni, self.step.recover != "none")
+        plan = static.plan(self.model, chosen, self.statistics, self.step.calibration, how, dynamic)
         reasons = dict(reasons)
         model = emit.emit(self.model, plan)
         for _ in range(_ROUNDS):
@@ -90,24 +108,28 @@ class Static:
             reasons |= missed
             plan = plan.without(set(missed))
             model = emit.emit(self.model, plan)
-        return Candidate(name, model, self.decisions(plan, reasons), plan)
+        stored = storage.store(model)
+        return Candidate(name, model, self.decisions(plan, reasons, stored), plan)
 
-    def decisions(self, plan: Plan, reasons: dict[str, str]) -> tuple[NodeDecision, ...]:
-        """One record per node of the float model, in its order."""
-        groups_of = {node: group for group in self.partition.groups for node in group.nodes}
+    def decisions(self, plan: Plan, reasons: dict[str, str], stored: set[str]) -> tuple[NodeDecision, ...]:
+        """One record per node of the float model, subgraphs included, in its order."""
+        group_of = {node: group for group in self.partition.groups for node in group.nodes}
         in_int8 = {group.name for group in plan.groups}
-        return tuple(
-            self._decision(node, groups_of.get(node.name or ""), in_int8, reasons) for node in self.model.graph
-        )
+        found = []
+        for node in ir.traversal.RecursiveGraphIterator(self.model.graph):
+            name, group = node.name or "", group_of.get(node.name or "")
+            if group is not None and group.name in in_int8:
+                action = "dynamic" if group.name in plan.dynamic else "int8"
+                reason = f"{group.op} kernel" if name == group.name else f"part of {group.name}"
+            else:
+                action = "weights" if name in stored else "float"
+                why = self.partition.floats.get(name) or self.kept_out.get(name) or _FOREIGN
+                reason = reasons.get(group.name, why) if group is not None else why
+            found.append(NodeDecision(name, node.op_type, action, reason))
+        return tuple(found)
 
-    def _decision(self, node: ir.Node, group: Group | None, in_int8: set[str], reasons: dict[str, str]) -> NodeDecision:
-        name, op = node.name or "", node.op_type
-        if group is None:
-            return NodeDecision(name, op, "float", self.partition.floats.get(name) or self.kept_out.get(name, ""))
-        if group.name not in in_int8:
-            return NodeDecision(name, op, "float", reasons.get(group.name, "not needed in int8"))
-        own = f"{group.op} kernel" if name == group.name else f"part of {group.name}"
-        return NodeDecision(name, op, "int8", own)
+
+_FOREIGN = "inside a subgraph, whose values are not calibrated"
 
 
 def _selected(found: Partition, step: Quantize) -> tuple[Partition, dict[str, str]]:

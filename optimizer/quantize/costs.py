@@ -56,6 +56,7 @@ def modelled(model: ir.Model, groups: Iterable[Group], shapes: Shapes, *, vnni: 
     groups = tuple(groups)
     column = 2 if vnni else 1
     nodes = {node.name or "": node for node in model.graph}
+    shapes = {**shapes, **_inner(groups, nodes, shapes)}
     costs = {group.name: _modelled(group, nodes[group.name], shapes, column) for group in groups}
     sizes = {value.name: _size(shapes.get(value.name, ())) for value in readings(model, groups)}
     return Costs(
@@ -84,9 +85,8 @@ def measured(
     owners |= {value: group.name for group in groups for value in group.outputs}
     in_float = _by_owner(profile(float_model, feeds, options), owners)
     in_int8 = _by_owner(profile(int8_model, feeds, options), owners)
-    return dataclasses.replace(
-        base, groups={group.name: (in_float.get(group.name, 0.0), in_int8.get(group.name, 0.0)) for group in groups}
-    )
+    both = {group.name: (in_float.get(group.name, 0.0), in_int8.get(group.name, 0.0)) for group in groups}
+    return dataclasses.replace(base, groups=both)
 
 
 def _by_owner(times: Iterable[NodeTime], owners: Mapping[str, str]) -> dict[str, float]:
@@ -107,6 +107,17 @@ def _modelled(group: Group, node: ir.Node, shapes: Shapes, column: int) -> tuple
     elements = sum(_size(shapes.get(name, ())) for name in group.outputs)
     call = _KERNEL if rate is not _FREE else 0.0
     return tuple(call + (macs * rate.mac[i] + elements * rate.element[i]) / 1000 for i in (0, column))  # type: ignore[return-value]
+
+
+def _inner(groups: Sequence[Group], nodes: Mapping[str, ir.Node], shapes: Shapes) -> dict[str, tuple[int, ...]]:
+    """Shapes inside the groups: what a head writes has the shape of what its group writes."""
+    return {
+        value.name or "": shapes[group.output]
+        for group in groups
+        for name in group.nodes[:-1]
+        for value in nodes[name].outputs
+        if group.output in shapes
+    }
 
 
 def _depthwise(node: ir.Node) -> bool:

@@ -9,6 +9,10 @@ For every int8 group, in topological order:
    the output's Q stands in for it) and every reader gets ``DQ(Q(output))``, the graph output too, under its old name.
    Otherwise the kernel writes float, and Relu or Clip stay.
 
+A group in dynamic form instead reads its input through one DynamicQuantizeLinear, which finds the range of each run's
+own values: ``MatMulInteger``, ``Cast``, ``Mul`` by both scales, and a float ``Add`` of the bias, which the runtime
+fuses into one kernel that writes float.
+
 Views share the parameters of their input. A MatMul's bias stays a float Add, of shape [1, N] so that the runtime does
 not turn the pair into a float Gemm. HardSigmoid becomes the addition described in `ops.int8`.
 """
@@ -24,6 +28,8 @@ from optimizer.quantize.plan import Plan, Weight
 from optimizer.quantize.qparams import QParams, from_range
 
 _INT32 = 2**31 - 1
+_RANGED = ("quantized", "scale", "zero_point")
+_RANGED_TYPES = (ir.DataType.UINT8, ir.DataType.FLOAT, ir.DataType.UINT8)
 
 
 def emit(model: ir.Model, plan: Plan) -> ir.Model:
@@ -45,13 +51,18 @@ class _Writer:
         self.values = {value.name: value for value in graph.inputs} | dict(graph.initializers.items())
         self.values |= {value.name: value for node in graph for value in node.outputs}
         self.readers: dict[str, int] = {}
-        for name in (name for group in plan.groups for name in group.inputs):
+        for name in (name for group in plan.groups if group.name not in plan.dynamic for name in group.inputs):
             self.readers[name] = self.readers.get(name, 0) + 1
+        self.ranged: dict[str, ir.Node] = {}
+        self.shared: dict[str, ir.Value] = {}
         self.quantized: dict[str, ir.Value] = {}
         self.dequantized: dict[str, ir.Value] = {}
 
     def write(self, group: Group) -> None:
         head = self.nodes[group.name]
+        if group.name in self.plan.dynamic:
+            self._dynamic(group, head, self.plan.weights[group.name])
+            return
         inputs = [(i, value) for i, value in enumerate(head.inputs) if value is not None]
         for index, value in inputs:
             if value.name in group.inputs and not (group.rule.role == "view" and index):
@@ -64,6 +75,55 @@ class _Writer:
             head = self._hard_sigmoid(group, head)
         if self.writes_uint8(group):
             self._quantize_outputs(group)
+
+    def _dynamic(self, group: Group, head: ir.Node, weight: Weight) -> None:
+        source, result = head.inputs[0], head.outputs[0]
+        assert source is not None and source.name is not None
+        values, name = weight.values if weight.axis == 1 else weight.values.T, group.name
+        ranged = self._ranged(source)
+        integers, scale, point = ranged.outputs
+        stored = self._initializer(f"{weight.name}_weight_t", np.ascontiguousarray(values))
+        zero = self._initializer(f"{weight.name}_weight_zero", np.zeros(weight.scales.shape, np.int8))
+        product = ir.node("MatMulInteger", [integers, stored, point, zero], name=name)
+        _typed(product, f"{name}_int32", ir.DataType.INT32, result.shape)
+        cast = ir.node("Cast", [product.outputs[0]], {"to": ir.DataType.FLOAT}, name=f"{name}_Cast")
+        _typed(cast, f"{name}_cast", ir.DataType.FLOAT, result.shape)
+        factor = ir.node(
+            "Mul", [scale, self._initializer(f"{weight.name}_weight_scale", weight.scales)], name=f"{name}_Factor"
+        )
+        _typed(factor, f"{name}_factor", ir.DataType.FLOAT, None)
+        scaled = ir.node("Mul", [cast.outputs[0], factor.outputs[0]], name=f"{name}_Scale")
+        _typed(scaled, f"{name}_scaled", ir.DataType.FLOAT, result.shape)
+        new = [product, cast, factor, scaled]
+        if group.op == "Gemm" and weight.bias is not None:
+            bias = self._initializer(f"{name}_bias", weight.bias.astype(np.float32))
+            new.append(_typed(ir.node("Add", [scaled.outputs[0], bias], name=f"{name}_Bias"), f"{name}_biased",
+                              ir.DataType.FLOAT, result.shape))  # fmt: skip
+        self.graph.insert_before(head, new)
+        self._take_over(result, new[-1].outputs[0])
+        self.graph.remove(head, safe=True)
+        if group.op == "MatMul" and weight.bias is not None:
+            self._bias_add(group, weight.bias.astype(np.float32))
+
+    def _ranged(self, source: ir.Value) -> ir.Node:
+        """The DynamicQuantizeLinear of a value, made on first use."""
+        name = source.name or ""
+        if name not in self.ranged:
+            node = ir.node("DynamicQuantizeLinear", [source], name=f"{name}_DynamicQuantize", num_outputs=3)
+            for output, part, dtype in zip(node.outputs, _RANGED, _RANGED_TYPES, strict=True):
+                output.name, output.type = f"{name}_dynamic_{part}", ir.TensorType(dtype)
+            self._behind(source, node)
+            self.ranged[name] = node
+        return self.ranged[name]
+
+    def _take_over(self, old: ir.Value, new: ir.Value) -> None:
+        """Let `new` stand wherever `old` did, under its name."""
+        if old.is_graph_output():
+            self._swap_output(old, new)
+        else:
+            old.name, new.name = f"{old.name}_replaced", old.name
+        old.replace_all_uses_with(new)
+        self.values[new.name or ""] = new
 
     def writes_uint8(self, group: Group) -> bool:
         """Whether every reader of the group's output gets its uint8 form."""
@@ -96,15 +156,10 @@ class _Writer:
     def _drop_tail(self, group: Group) -> None:
         """Take the absorbed Relu or Clip out; the value before it takes over its name and its place."""
         tail = self.nodes[group.nodes[-1]]
-        before, after = tail.inputs[0], tail.outputs[0]
+        before = tail.inputs[0]
         assert before is not None
-        if after.is_graph_output():
-            self._swap_output(after, before)
-        else:
-            after.replace_all_uses_with(before)
-            after.name, before.name = f"{after.name}_clipped", after.name
+        self._take_over(tail.outputs[0], before)
         self.graph.remove(tail, safe=True)
-        self.values[group.output] = before
 
     def _swap_output(self, old: ir.Value, new: ir.Value) -> None:
         """Let `new` be the graph output in place of `old`, name and type included."""
@@ -115,15 +170,12 @@ class _Writer:
 
     def _weigh(self, group: Group, head: ir.Node, weight: Weight) -> None:
         scales, zero = weight.scales, np.zeros(weight.scales.shape, np.int8)
-        dq = self._constant_dq(f"{group.name}_weight", weight.values, scales, zero, weight.axis)
+        dq = self._constant_dq(f"{weight.name}_weight", weight.values, scales, zero, weight.axis)
         head.replace_input_with(1, dq)
         if weight.bias is None:
             return
         if group.op == "MatMul":
-            add = self.nodes[group.nodes[1]]
-            index = next(i for i, value in enumerate(add.inputs) if value is not None and value.name == group.bias)
-            bias = weight.bias.reshape(1, -1).astype(np.float32)
-            add.replace_input_with(index, self._initializer(f"{group.name}_bias", bias))
+            self._bias_add(group, weight.bias.reshape(1, -1).astype(np.float32))
             return
         unit = (scales.astype(np.float64) * self.plan.activations[group.inputs[0]].scale).astype(np.float32)
         integers = np.clip(np.rint(weight.bias / unit.astype(np.float64)), -_INT32, _INT32).astype(np.int32)
@@ -132,6 +184,11 @@ class _Writer:
         if len(head.inputs) < 3:
             head.resize_inputs(3)
         head.replace_input_with(2, dq)
+
+    def _bias_add(self, group: Group, bias: Array) -> None:
+        add = self.nodes[group.nodes[1]]
+        index = next(i for i, value in enumerate(add.inputs) if value is not None and value.name == group.bias)
+        add.replace_input_with(index, self._initializer(f"{group.name}_bias", bias))
 
     def _constants(self, head: ir.Node) -> None:
         for index, value in enumerate(head.inputs):
@@ -156,13 +213,9 @@ class _Writer:
         old, new = head.outputs[0], add.outputs[0]
         new.shape, new.type = old.shape, old.type
         self.graph.insert_before(head, add)
-        if old.is_graph_output():
-            self._swap_output(old, new)
-        else:
-            old.replace_all_uses_with(new)
-            old.name, new.name = f"{old.name}_unused", old.name
+        self._take_over(old, new)
         self.graph.remove(head, safe=True)
-        self.nodes[group.name], self.values[group.output] = add, new
+        self.nodes[group.name] = add
         return add
 
     def _q(self, value: ir.Value, name: str, params: QParams) -> ir.Node:
@@ -178,6 +231,8 @@ class _Writer:
         return scale, self._initializer(f"{name}_zero_point", np.array(params.zero_point, np.uint8))
 
     def _constant_dq(self, name: str, array: Array, scales: Array, zero: Array, axis: int) -> ir.Value:
+        if f"{name}_dequantized" in self.shared:
+            return self.shared[f"{name}_dequantized"]
         stored = self._initializer(f"{name}_quantized", array)
         scale = self._initializer(f"{name}_scale", np.ascontiguousarray(scales, np.float32))
         point = self._initializer(f"{name}_zero_point", zero)
@@ -185,7 +240,7 @@ class _Writer:
         node = ir.node("DequantizeLinear", [stored, scale, point], attributes, name=f"{name}_Dequantize")
         _typed(node, f"{name}_dequantized", ir.DataType.FLOAT, stored.shape)
         self.graph.insert_before(self.graph[0], node)
-        return node.outputs[0]
+        return self.shared.setdefault(f"{name}_dequantized", node.outputs[0])
 
     def _initializer(self, name: str, array: Array) -> ir.Value:
         if name in self.graph.initializers:
@@ -209,7 +264,7 @@ class _Writer:
 
 def _typed(node: ir.Node, name: str, dtype: ir.DataType, shape: ir.Shape | None) -> ir.Node:
     output = node.outputs[0]
-    output.name, output.dtype, output.shape = name, dtype, shape
+    output.name, output.type, output.shape = name, ir.TensorType(dtype), shape
     return node
 
 

@@ -109,12 +109,8 @@ def _untyped(node: ir.Node) -> str | None:
             return f"works on {value.dtype.name.lower() if value.dtype else 'unknown'} values"
         if value is not None and value.dtype is None:
             return "the type of its values is not known"
-    if node.op_type in _JOINING and all(int8.constant(value) is not None for value in node.inputs):
-        return "all operands are constant"
-    return None
-
-
-_JOINING = ("Concat", "Reshape", "Transpose", "Flatten", "Squeeze", "Unsqueeze", "Slice")
+    read = node.inputs if node.op_type in ("Concat", "Add", "Mul") else node.inputs[:1]
+    return "what it reads is constant" if all(int8.constant(value) is not None for value in read) else None
 
 
 def sole_reader(value: ir.Value) -> ir.Node | None:

@@ -11,8 +11,12 @@ from optimizer.quantize.qparams import QParams
 
 @dataclasses.dataclass(frozen=True)
 class Weight:
-    """A rounded weight: int8 `values`, float32 `scales` per channel of `axis`, and the (corrected) float bias."""
+    """A rounded weight: int8 `values`, float32 `scales` per channel of `axis`, and the (corrected) float bias.
 
+    Groups that share a weight share its `name`, values and scales.
+    """
+
+    name: str
     values: Array
     scales: Array
     axis: int
@@ -26,6 +30,8 @@ class Plan:
     groups: tuple[Group, ...]
     activations: dict[str, QParams]
     weights: dict[str, Weight]
+    dynamic: frozenset[str] = frozenset()
+    """Names of the groups whose input's range is found in each run instead of by calibration."""
 
     def without(self, names: set[str]) -> Plan:
         """The same plan with some groups put back to float."""

@@ -19,28 +19,14 @@ def plan(
     groups: Iterable[Group],
     statistics: Statistics,
     method: Method = "mse",
-    *,
-    per_tensor: bool = False,
-    saturates: bool = False,
-    correct: bool = True,
+    how: weights.Settings | None = None,
+    dynamic: Iterable[str] = (),
 ) -> Plan:
-    """Everything to nearest, biases corrected; `groups` in topological order."""
+    """Everything to nearest, biases corrected; `groups` in topological order, those named in `dynamic` in that form."""
     chosen = tuple(groups)
     params = activations(chosen, statistics, method)
-    rounded = {
-        group.name: weights.quantize(
-            model,
-            group,
-            params[group.inputs[0]],
-            statistics.channels[group.inputs[0]],
-            per_tensor=per_tensor,
-            saturates=saturates,
-            correct=correct,
-        )
-        for group in chosen
-        if group.weight is not None
-    }
-    return Plan(chosen, params, rounded)
+    rounded = weights.quantize(model, chosen, params, statistics.channels, how or weights.Settings())
+    return Plan(chosen, params, rounded, frozenset(dynamic))
 
 
 def activations(groups: Iterable[Group], statistics: Statistics, method: Method) -> dict[str, QParams]:

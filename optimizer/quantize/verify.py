@@ -25,10 +25,11 @@ def unfused(model: ir.Model, plan: Plan) -> dict[str, str]:
         owner = names.owner(node.name or "")
         if owner is not None:
             owned[owner].append(node)
-    return {group.name: _REASON.format(group.op) for group in plan.groups if not _holds(group, owned[group.name])}
+    return {group.name: REASON.format(group.op) for group in plan.groups if not _holds(group, owned[group.name])}
 
 
-_REASON = "onnxruntime did not fuse this {} into an int8 kernel"
+REASON = "onnxruntime did not fuse this {} into an int8 kernel"
+"""Why a group went back to float, with its op."""
 
 
 def _holds(group: Group, nodes: list[ir.Node]) -> bool:

@@ -11,6 +11,9 @@ For each weighted group, in this order:
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Mapping, Sequence
+
 import numpy as np
 import onnx_ir as ir
 
@@ -26,33 +29,80 @@ from optimizer.quantize.qparams import QParams
 _INT32 = 2.0**30
 
 
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """How to round."""
+
+    per_tensor: bool = False
+    saturates: bool = False
+    correct: bool = True
+
+
 def quantize(
     model: ir.Model,
+    groups: Sequence[Group],
+    sources: Mapping[str, QParams],
+    channels: Mapping[str, Channels],
+    how: Settings,
+) -> dict[str, Weight]:
+    """int8 weights by group name. `sources` gives the parameters, `channels` the per-channel figures of the inputs.
+
+    Groups that share a weight share its scales, the largest that any of them needs.
+    """
+    shared: dict[str, list[Group]] = {}
+    for group in groups:
+        if group.weight is not None:
+            shared.setdefault(group.weight, []).append(group)
+    found: dict[str, Weight] = {}
+    for readers in shared.values():
+        found |= _together(model, readers, sources, channels, how)
+    return found
+
+
+def _together(
+    model: ir.Model,
+    groups: Sequence[Group],
+    sources: Mapping[str, QParams],
+    channels: Mapping[str, Channels],
+    how: Settings,
+) -> dict[str, Weight]:
+    lowerings = [lower(model, group) for group in groups]
+    array = initializer(model, groups[0].weight)
+    found: dict[str, Weight] = {}
+    for lowering in dict.fromkeys(lowerings):
+        own = [group for group, its in zip(groups, lowerings, strict=True) if its == lowering]
+        rows = lowering.rows(array)
+        name = own[0].weight if lowering == lowerings[0] else own[0].name
+        needed = [_scales(model, group, lowering, rows, sources, channels, how) for group in own]
+        scales = np.asarray(np.max(needed, axis=0), np.float32)
+        rounded = qparams.round_weight(rows, scales, 0)
+        error = rows - rounded * scales[:, None]
+        for group in own:
+            bias = float_bias(model, group, len(rows))
+            if how.correct and bias is not None:
+                bias = bias + shift(error, lowering.spread(channels[group.inputs[0]].mean))
+            found[group.name] = Weight(name or "", lowering.weight(rounded), scales, lowering.axis, bias)
+    return found
+
+
+def _scales(
+    model: ir.Model,
     group: Group,
-    source: QParams,
-    channels: Channels,
-    *,
-    per_tensor: bool = False,
-    saturates: bool = False,
-    correct: bool = True,
-) -> Weight:
-    """int8 weight of `group`, whose uint8 input has the parameters `source` and the per-channel figures `channels`."""
-    lowering = lower(model, group)
-    float_weight = initializer(model, group.weight)
-    rows = lowering.rows(float_weight)
-    bias = float_bias(model, group, len(rows))
+    lowering: Lowering,
+    rows: Array,
+    sources: Mapping[str, QParams],
+    channels: Mapping[str, Channels],
+    how: Settings,
+) -> Array:
+    """The scales that one group needs, shape [O]."""
+    source, bias = sources[group.inputs[0]], float_bias(model, group, len(rows))
     scales = qparams.weight_scales(rows, 0)
-    if saturates and not lowering.depthwise:
-        low, high = _reach(source, channels, lowering)
+    if how.saturates and not lowering.depthwise:
+        low, high = _reach(source, channels[group.inputs[0]], lowering)
         scales = saturation.limited(rows, scales, low, high)
     if bias is not None:
         scales = np.maximum(scales, np.abs(bias) / (source.scale * _INT32)).astype(np.float32)
-    if per_tensor:
-        scales = np.full_like(scales, scales.max())
-    rounded = qparams.round_weight(rows, scales, 0)
-    if correct and bias is not None:
-        bias = bias + shift(rows - rounded * scales[:, None], lowering.spread(channels.mean))
-    return Weight(lowering.weight(rounded), scales, lowering.axis, bias)
+    return np.full_like(scales, scales.max()) if how.per_tensor else scales
 
 
 def shift(rows: Array, means: Array) -> Array:
