@@ -12,7 +12,8 @@ from collections.abc import Callable
 import onnx_ir as ir
 
 from optimizer.model import cost, shapes
-from optimizer.model.passes import affine, constants, dead, folding, functions
+from optimizer.model.passes import affine, constants, dead, edit, folding, functions
+from optimizer.model.passes.opset import NEWEST, upgrade
 
 _ROUNDS = 8
 """Each round but the last changed something; real models need two or three."""
@@ -35,21 +36,32 @@ _ROUND: tuple[tuple[str, Callable[[ir.Model], int]], ...] = (
 _FOLDED = "evaluated {} nodes that depend on constants only"
 
 
-def clean(model: ir.Model) -> list[str]:
-    """Rewrite `model` in place; returns one line per kind of change, and a note where shapes are unknown.
+def clean(model: ir.Model, opset: int | None = NEWEST) -> list[str]:
+    """Rewrite `model` in place; returns one line per kind of change, and notes on what could not be done.
 
-    The model's tensors grow by 1 MB at most.
+    `opset` (13 to 17) is what older models are raised to; None leaves the opset alone. The model's tensors grow by
+    1 MB at most.
     """
     found: Counter[str] = Counter()
     limit = cost.tensor_bytes(model) + folding.GROWTH
     _run(model, _BEFORE, found)
+    raised = _raise_opset(model, opset)
     for _ in range(_ROUNDS):
         note = shapes.infer(model)
         folded = folding.fold_constants(model, limit - cost.tensor_bytes(model))
         found[_FOLDED] += folded
         if not _run(model, _ROUND, found) + folded:
             break
-    return [text.format(number) for text, number in found.items() if number] + ([note] if note else [])
+    lines = [text.format(number) for text, number in found.items() if number]
+    return [*raised, *lines, *([note] if note else [])]
+
+
+def _raise_opset(model: ir.Model, target: int | None) -> list[str]:
+    old = edit.opset(model)
+    if target is None or old >= target:
+        return []
+    shapes.infer(model)
+    return [upgrade(model, target) or f"raised the opset from {old} to {target}"]
 
 
 def _run(model: ir.Model, passes: tuple[tuple[str, Callable[[ir.Model], int]], ...], found: Counter[str]) -> int:
