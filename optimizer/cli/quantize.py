@@ -38,7 +38,6 @@ def quantize(
     ] = False,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
-    report: options.Reports = None,
 ) -> None:
     """Make a model int8: faster and smaller, with its accuracy checked."""
     step = Quantize(
@@ -59,4 +58,4 @@ def quantize(
 
     with display.progress(quiet or as_json) as progress:
         result = pipeline.quantize(model, step, run, output=output, force=force, progress=progress)
-    display.show(result, as_json=as_json, quiet=quiet, reports=report or [])
+    display.show(result, as_json=as_json, quiet=quiet)

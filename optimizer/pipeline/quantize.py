@@ -7,6 +7,7 @@ is faster, the form that is smaller and not slower is written instead, and the r
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 from pathlib import Path
 
 from optimizer.data.samples import Samples
@@ -116,8 +117,7 @@ def fastest(
 def describe(about: Subject, chosen: Candidate, latency: Latency | None, accuracy: Accuracy, run: Run) -> Result:
     """The result record of the chosen candidate."""
     base = common.base_result("quantize", about, chosen.model, run)
-    in_int8 = sum(node.action == "int8" for node in chosen.nodes)
-    placed = f"placed {in_int8} of {len(chosen.nodes)} nodes in int8 ({chosen.name})"
+    placed = _summary(chosen)
     return dataclasses.replace(
         base,
         latency_ms=latency,
@@ -125,6 +125,18 @@ def describe(about: Subject, chosen: Candidate, latency: Latency | None, accurac
         nodes=chosen.nodes,
         steps=(*base.steps, placed),
         warnings=(*base.warnings, *_doubts(accuracy, latency)),
+    )
+
+
+def _summary(chosen: Candidate) -> str:
+    """What became of the nodes, in one line."""
+    if chosen.only_stored:
+        return "no int8 form is faster here: weights kept as int8 in the file, computed with in float (same speed)"
+    counted = Counter(node.action for node in chosen.nodes)
+    words = {"int8": "in int8", "dynamic": "in int8 with ranges found at run time", "weights": "with int8 weights",
+             "float": "in float"}  # fmt: skip
+    return f"{len(chosen.nodes)} nodes: " + ", ".join(
+        f"{counted[action]} {text}" for action, text in words.items() if counted[action]
     )
 
 
