@@ -43,8 +43,8 @@ class Latency:
     verdict: str
     """`faster`, `slower` or `inconclusive`: the whole confidence interval lies on one side, beyond the noise floor."""
     pairs: int
-    noise_floor: float = 0.0
-    """Half width of the A/A interval, as a log ratio (0.01 = 1%)."""
+    noise_floor: float | None = None
+    """Half width of the A/A interval, as a log ratio (0.01 = 1%); None where no A/A run was made."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -40,7 +40,9 @@ def rows(result: Result) -> list[Row]:
 def verdict(latency: Latency) -> str:
     """The verdict in one line, e.g. `1.92x faster (95% between 1.89x and 1.95x)`."""
     low, high = latency.ci95
-    interval = f"95% between {low:.2f}x and {high:.2f}x, {latency.pairs} pairs, noise {latency.noise_floor:.1%}"
+    interval = f"95% between {low:.2f}x and {high:.2f}x, {latency.pairs} pairs"
+    if latency.noise_floor is not None:
+        interval += f", noise {latency.noise_floor:.1%}"
     if latency.verdict == "inconclusive":
         return f"no difference shown: {latency.speedup:.2f}x ({interval})"
     factor = latency.speedup if latency.verdict == "faster" else 1 / latency.speedup
