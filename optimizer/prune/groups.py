@@ -1,0 +1,224 @@
+"""One walk over a graph: every axis of every tensor gets its labels, and labels become channel groups.
+
+The walk is in topological order; a rule reads its inputs' layouts and ties labels together, and union-find carries the
+consequences backwards. Frozen, each with its reason: graph inputs and outputs; all that an op without a rule, or whose
+rule refuses, touches; all that a subgraph reads from outside; and labels that some axis has at every position (dropping
+them would leave nothing of it).
+
+A *channel group* is the set of labels that live on the same axes of the same parameters: 64 channels of a convolution,
+the heads of an attention, the dims of its heads. It is the unit that allocation and reports speak of.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import onnx_ir as ir
+
+from optimizer.model.cost import subgraphs
+from optimizer.ops import parameters
+from optimizer.ops.axes import RULES, Axis, Labels, Layout, Op, Refuse, Sets, describe, dims, fixed
+from optimizer.report.records import FrozenAxis
+
+Bools: TypeAlias = npt.NDArray[np.bool_]
+Ints: TypeAlias = npt.NDArray[np.int64]
+Layouts: TypeAlias = "dict[ir.Value, Layout | None]"
+
+
+@dataclasses.dataclass(frozen=True)
+class Group:
+    """Labels that are dropped for the same reasons; `places` are the parameter axes (tensor, axis) they live on."""
+
+    labels: Ints
+    places: tuple[tuple[ir.Value, int], ...]
+    kind: str
+    """`head`: each label stands for a run of positions that other labels cut in another way; else `channel`."""
+
+    @property
+    def name(self) -> str:
+        """Where it lives first."""
+        value, axis = self.places[0]
+        return f"{value.name}.{axis}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Axes:
+    """The result of the walk over one graph. Initializers and values are keys by identity."""
+
+    graph: ir.Graph
+    labels: Labels
+    layouts: Layouts
+    sets: Sets
+    groups: tuple[Group, ...]
+    parameters: tuple[ir.Value, ...]
+    fills: dict[ir.Value, ir.Value | None]
+    """Initializers that masking may write to; where they are integers, the value of their zero point (None: 0)."""
+
+    def gone(self, dropped: Bools) -> Bools:
+        """Per label, whether its positions go when the marked labels are dropped."""
+        return self.sets.gone(dropped)
+
+    def none(self) -> Bools:
+        """Nothing dropped."""
+        return np.zeros(len(self.sets.root), np.bool_)
+
+    def frozen(self) -> tuple[FrozenAxis, ...]:
+        """Parameter axes of which nothing can go, with the reason of the first position that has one."""
+        return tuple(self._frozen())
+
+    def _frozen(self) -> Iterator[FrozenAxis]:
+        for value in self.parameters:
+            for index, axis in enumerate(self.layouts[value] or ()):
+                if not self.labels.frozen(axis.labels).all():
+                    continue
+                reason = next(filter(None, (self.labels.reason(label) for label in axis.labels.tolist())), "")
+                if reason:
+                    yield FrozenAxis(value.name or "", index, reason)
+
+
+def analyse(model: ir.Model, *, lossy: bool = False) -> Axes:
+    """Labels of all axes of `model`, whose shapes are inferred. `lossy` lets norms lose positions of their axis."""
+    graph = model.graph
+    labels, fills = Labels(), maskable(graph)
+    layouts: Layouts = {}
+    version = graph.opset_imports.get("", 1)
+    for value in graph.initializers.values():
+        layouts[value] = _fresh(labels, value, value in fills)
+    for value in graph.inputs:
+        layouts[value] = _fresh(labels, value, True)
+        _freeze(labels, layouts[value], f"graph input {value.name!r}")
+    for node in graph:
+        _visit(node, labels, layouts, version, lossy)
+    for value in graph.outputs:
+        _freeze(labels, layouts.get(value), f"graph output {value.name!r}")
+    _freeze_essential(labels, layouts)
+    found = tuple(value for value in graph.initializers.values() if _is_parameter(value))
+    sets = labels.sets()
+    return Axes(graph, labels, layouts, sets, tuple(_groups(labels, sets, layouts, found)), found, fills)
+
+
+def maskable(graph: ir.Graph) -> dict[ir.Value, ir.Value | None]:
+    """Constants that masking may fill with zeros (integers: with their zero point)."""
+    found: dict[ir.Value, ir.Value | None] = {}
+    for value in graph.initializers.values():
+        uses = [(RULES.get((node.domain, node.op_type)), node, index) for node, index in value.uses()]
+        if value.is_graph_output() or value.const_value is None or not uses:
+            continue
+        if value.const_value.dtype.is_floating_point():
+            if not any(row and index in row.raw for row, _, index in uses):
+                found[value] = None
+        elif all(row and index in row.quantized for row, _, index in uses):
+            row, node, index = uses[0]
+            point = row.quantized[index] if row else None
+            found[value] = node.inputs[point] if point is not None and point < len(node.inputs) else None
+    return found
+
+
+def _is_parameter(value: ir.Value) -> bool:
+    return any(parameters.is_parameter(value.dtype, (n.domain, n.op_type), index) for n, index in value.uses())
+
+
+def _fresh(labels: Labels, value: ir.Value, zero: bool) -> Layout | None:
+    sizes = dims(value)
+    if sizes is None:
+        return None
+    return tuple(Axis(labels.fresh(size), zero) if size and size > 1 else fixed(size) for size in sizes)
+
+
+def _given(value: ir.Value | None) -> Layout | None:
+    sizes = dims(value)
+    return None if sizes is None else tuple(fixed(size) for size in sizes)
+
+
+def _freeze(labels: Labels, layout: Layout | None, why: str) -> None:
+    for axis in layout or ():
+        labels.freeze(axis.labels, why)
+
+
+def _visit(node: ir.Node, labels: Labels, layouts: Layouts, version: int, lossy: bool) -> None:
+    """Apply the rule of a node; freeze all it touches where there is none, or where it does not fit the shapes."""
+    for value in _captured(node):
+        _freeze(labels, layouts.get(value), f"{describe(node)} reads it in a subgraph")
+    row = RULES.get((node.domain, node.op_type))
+    found: tuple[Layout | None, ...] = ()
+    why = "has no axis rule"
+    if row is not None:
+        try:
+            found = tuple(row.rule(Op(node, labels, layouts, version, lossy)))
+        except Refuse as refusal:
+            row, why = None, str(refusal)
+    if row is None:
+        for given in node.inputs:
+            _freeze(labels, layouts.get(given) if given is not None else None, f"{describe(node)} {why}")
+    for value, layout in zip(node.outputs, (*found, *(None,) * len(node.outputs)), strict=False):
+        layouts[value] = _checked(labels, value, layout, describe(node))
+
+
+def _checked(labels: Labels, value: ir.Value, layout: Layout | None, node: str) -> Layout | None:
+    """A rule's answer, if it agrees with the inferred shape."""
+    sizes = dims(value)
+    if layout is None or sizes is None:
+        return layout if layout is not None else _given(value)
+    agree = len(sizes) == len(layout) and all(
+        size is None or axis.size is None or size == axis.size for size, axis in zip(sizes, layout, strict=True)
+    )
+    if agree:
+        return layout
+    _freeze(labels, layout, f"{node} has a result of another shape than its rule says")
+    return _given(value)
+
+
+def _captured(node: ir.Node) -> Iterator[ir.Value]:
+    for graph in subgraphs(node):
+        for inner in graph.all_nodes():
+            yield from (value for value in inner.inputs if value is not None)
+        yield from graph.outputs
+
+
+def _freeze_essential(labels: Labels, layouts: Layouts) -> None:
+    """Labels that an axis has at all its positions."""
+    for value, layout in layouts.items():
+        for axis in layout or ():
+            roots = np.unique(labels.canonical(axis.labels)).tolist()
+            common = labels.meaning(roots[0])
+            for root in roots[1:]:
+                common = common & labels.meaning(root) if common else common
+            if common:
+                labels.freeze(sorted(common), f"the only channel of {value.name!r}")
+
+
+def _groups(labels: Labels, sets: Sets, layouts: Layouts, found: Iterable[ir.Value]) -> Iterator[Group]:
+    places: dict[int, list[tuple[ir.Value, int]]] = defaultdict(list)
+    heads: set[int] = set()
+    for value in found:
+        for index, axis in enumerate(layouts[value] or ()):
+            position, root = sets.members(axis.labels)
+            for label in np.unique(root).tolist():
+                places[label].append((value, index))
+            heads |= _outer(position, root)
+    families = dict(zip(places, labels.family(list(places)).tolist(), strict=True)) if places else {}
+    by_key: dict[Any, list[int]] = defaultdict(list)
+    for label, where in places.items():
+        by_key[tuple(where), families[label]].append(label)
+    for (where, _), members in by_key.items():
+        kind = "head" if heads.issuperset(members) else "channel"
+        yield Group(np.array(sorted(members), np.int64), where, kind)
+
+
+def _outer(position: Ints, root: Ints) -> set[int]:
+    """Labels on a run of neighbouring positions of which each has another label too."""
+    if not len(position):
+        return set()
+    several = np.bincount(position)[position] > 1
+    low, high, count = (np.zeros(root.max() + 1, np.int64) for _ in range(3))
+    low[:] = position.max()
+    np.minimum.at(low, root, position)
+    np.maximum.at(high, root, position)
+    np.add.at(count, root, 1)
+    run = several & (count[root] > 1) & (high[root] - low[root] + 1 == count[root])
+    return set(np.unique(root[run]).tolist())

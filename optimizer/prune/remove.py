@@ -1,0 +1,71 @@
+"""Carrying out a choice of labels: removal for good, or masking.
+
+Removal slices every initializer on every axis by "all my labels stay", lets each op's row patch its attributes and
+sizes, and states the new shapes. Masking fills exactly those slices with zeros (quantized constants: with their zero
+point) and changes nothing else. Both models give the same outputs.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx_ir as ir
+
+from optimizer.model.ports import Array
+from optimizer.ops.axes import RULES, Cut, Layout
+from optimizer.prune.groups import Axes, Bools
+
+
+def remove(axes: Axes, dropped: Bools) -> None:
+    """Remove all positions of the marked labels from the analysed graph, in place."""
+    cut = Cut(axes.graph, axes.layouts, axes.gone(dropped))
+    constants = [value for value in axes.graph.initializers.values() if cut.pruned(value)]
+    for node in list(axes.graph):
+        row = RULES.get((node.domain, node.op_type))
+        if row is not None and row.patch is not None and any(map(cut.pruned, (*node.inputs, *node.outputs))):
+            row.patch(node, cut)
+    for value in constants:
+        kept = _array(value)[np.ix_(*(cut.keep(value, axis) for axis in range(len(cut.layout(value)))))]
+        _store(value, kept)
+    for value in axes.layouts:
+        if value.shape is not None and value.const_value is None and cut.pruned(value):
+            sizes = zip(cut.counts(value), value.shape, strict=True)
+            value.shape = ir.Shape([old if new is None else new for new, old in sizes])
+    for name, value in list(axes.graph.initializers.items()):
+        if not (value.uses() or value.is_graph_input() or value.is_graph_output()):
+            del axes.graph.initializers[name]
+
+
+def mask(axes: Axes, dropped: Bools) -> None:
+    """Write zeros at all positions of the marked labels, in place."""
+    gone = axes.gone(dropped)
+    for value, point in axes.fills.items():
+        layout = axes.layouts[value] or ()
+        if not any(gone[axis.labels].any() for axis in layout):
+            continue
+        array = _array(value).copy()
+        fill = _fill(array, layout, point)
+        for index, axis in enumerate(layout):
+            where = (slice(None),) * index + (gone[axis.labels],)
+            array[where] = np.broadcast_to(fill, array.shape)[where]
+        _store(value, array)
+
+
+def _fill(array: Array, layout: Layout, point: ir.Value | None) -> Array:
+    """What stands for zero: the zero point, along the axis whose length it has."""
+    if point is None or point.const_value is None:
+        return np.zeros((), array.dtype)
+    points = point.const_value.numpy()
+    if points.size == 1:
+        return points.reshape(())
+    axis = next(index for index, size in enumerate(array.shape) if size == points.size)
+    return points.reshape([-1 if index == axis else 1 for index in range(array.ndim)])
+
+
+def _array(value: ir.Value) -> Array:
+    assert value.const_value is not None
+    return value.const_value.numpy()
+
+
+def _store(value: ir.Value, array: Array) -> None:
+    tensor = ir.tensor(np.ascontiguousarray(array), name=value.name)
+    value.const_value, value.shape = tensor, ir.Shape(array.shape)

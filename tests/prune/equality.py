@@ -1,0 +1,63 @@
+"""The main oracle of the pruner: for the same choice, the removed and the masked model give the same outputs."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import onnx_ir as ir
+
+from optimizer.data.spec import open_samples
+from optimizer.model import shapes
+from optimizer.prune import groups, remove
+from optimizer.prune.groups import Axes, Bools
+from optimizer.runtime.session import Options, open_session
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """Both models, what was dropped, and the largest difference relative to the masked model's largest output."""
+
+    removed: ir.Model
+    masked: ir.Model
+    difference: float
+    change: float
+    share: float
+    """Share of the parameters that is gone."""
+
+
+def some_labels(axes: Axes, share: float, seed: int) -> Bools:
+    """A random share of every group, as far as every axis keeps a position."""
+    rng, dropped = np.random.default_rng(seed), axes.none()
+    for group in axes.groups:
+        dropped[rng.permutation(group.labels)[: int(len(group.labels) * share)]] = True
+    gone = axes.gone(dropped)
+    for layout in axes.layouts.values():
+        for axis in layout or ():
+            if gone[axis.labels].all():
+                dropped[axes.sets.members(axis.labels[:1])[1]] = False
+                gone = axes.gone(dropped)
+    return dropped
+
+
+def compare(model: ir.Model, share: float, seed: int = 0, lossy: bool = False) -> Outcome:
+    """Drop a random share of every group of `model`, which is not changed, both ways."""
+    shapes.infer(model)
+    found: list[ir.Model] = []
+    for change in (remove.remove, remove.mask):
+        found.append(model.clone())
+        axes = groups.analyse(found[-1], lossy=lossy)
+        change(axes, some_labels(axes, share, seed))
+    feed = open_samples(None, model, count=1, seed=seed)[0]
+    before, removed, masked = (open_session(m, Options(level="basic")).run(feed) for m in (model, *found))
+    left, total = (sum(v.const_value.size for v in m.graph.initializers.values()) for m in (found[0], model))
+    return Outcome(*found, _distance(removed, masked), _distance(before, masked), 1 - left / total)
+
+
+def _distance(some: list[np.ndarray], others: list[np.ndarray]) -> float:
+    return max(_relative(a.astype(np.float64), b.astype(np.float64)) for a, b in zip(some, others, strict=True))
+
+
+def _relative(a: np.ndarray, b: np.ndarray) -> float:
+    assert a.shape == b.shape and np.isfinite(a).all()
+    return float(np.abs(a - b).max(initial=0) / max(np.abs(b).max(initial=0), 1e-30))
