@@ -25,7 +25,6 @@ app = typer.Typer(
 )
 app.command("quantize")(quantize.quantize)
 app.command("bench")(bench.bench)
-app.command("bench")(bench.bench)
 
 
 def _print_version(wanted: bool) -> None:
