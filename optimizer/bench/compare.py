@@ -10,14 +10,17 @@ from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
-from optimizer.bench import gates, measure
+from optimizer.bench import gates, measure, yardstick
+from optimizer.bench.attribution import attribute
+from optimizer.bench.errors import by_tensor
 from optimizer.bench.figures import gather
 from optimizer.bench.gates import Gate
 from optimizer.bench.measure import Race, Start
 from optimizer.bench.settings import Bench
 from optimizer.bench.subject import Subject, open_all
+from optimizer.bench.yardstick import Peak
 from optimizer.calibrate.metrics import compare_outputs
-from optimizer.report.records import Accuracy, Change, Latency, Machine, Result
+from optimizer.report.records import Accuracy, Change, Latency, Machine, Result, to_json
 from optimizer.runtime import machine, stats
 
 T = TypeVar("T")
@@ -57,11 +60,14 @@ def bench(
     plan = _plan(subjects, settings)
     race = measure.run(plan, progress.stage("timing"))
     starts = _starts(plan, wanted, settings, progress)
+    peak = yardstick.peak(settings.threads) if settings.per_op else None
     found = []
     for lane in range(1, max(2, len(subjects))):
         pair = (subjects[0], subjects[min(lane, len(subjects) - 1)])
         started = [starts[0], starts[min(lane, len(starts) - 1)]] if starts else []
         result = _result(pair, race, lane, started, settings, where, progress)
+        if peak is not None:
+            result.details.update(_why(pair, race, settings, peak, progress))
         figures = gather(result, race, lane, started)
         found.append(dataclasses.replace(result, gates=tuple(gates.judge(gate, figures) for gate in wanted)))
     return found
@@ -106,7 +112,7 @@ def _result(
         machine=where,
         latency_ms=_latency(race, lane),
         accuracy=_accuracy(first, second, settings, progress) if second is not first else None,
-        throughput=Change(*(settings.batch / float(np.median(race.times.counted[i].times)) for i in (0, lane))),
+        throughput=Change(_rate(race, 0, settings), _rate(race, lane, settings)),
         memory_bytes=_typical(starts, lambda start: start.memory, int),
         load_ms=_typical(starts, lambda start: start.load * 1e3, float),
         first_run_ms=_typical(starts, lambda start: start.first_run * 1e3, float),
@@ -135,6 +141,12 @@ def _accuracy(first: Subject, second: Subject, settings: Bench, progress: Progre
     )  # fmt: skip
 
 
+def _rate(race: Race, lane: int, settings: Bench) -> float:
+    """Samples a second: with one caller by the clock of its runs, with several by that of their windows."""
+    times = race.times.runs if settings.concurrency == 1 else race.times.counted
+    return settings.batch / float(np.median(times[lane].times))
+
+
 def _typical(
     starts: Sequence[Sequence[Start]], of: Callable[[Start], float], kind: Callable[[float], T]
 ) -> Change[T] | None:
@@ -153,6 +165,15 @@ def _details(race: Race, settings: Bench) -> dict[str, Any]:
         "processes": int(race.times.processes.max()) + 1,
         "same_model_twice": {"speedup": same.speedup, "ci95": [same.lo, same.hi]},
     }
+
+
+def _why(pair: tuple[Subject, Subject], race: Race, settings: Bench, peak: Peak, progress: Progress) -> dict[str, Any]:
+    progress.stage("profiling")
+    found = {"per_op": to_json(attribute(*pair, settings.threads, race.times.quantiles(0).p50, peak))}
+    if pair[0] is pair[1]:
+        return found
+    progress.stage("comparing inner tensors")
+    return {**found, "error_by_tensor": to_json(by_tensor(*pair, settings.threads))}
 
 
 def _warnings(pair: tuple[Subject, Subject], race: Race, where: Machine, settings: Bench) -> tuple[str, ...]:

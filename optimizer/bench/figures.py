@@ -48,6 +48,7 @@ def _quantile(race: Race, lane: int, q: float) -> Figure:
 
 
 def _throughput(race: Race, lane: int, rate: float) -> Figure:
+    """The rate is the inverse of a median time, and so is its interval."""
     wall = stats.quantile_span(0.5, race.times.counted[lane])
     ratio = _widened(Span(*race.speedup(lane)), race.floor)
     return Figure(Span(rate, rate * wall.value / wall.hi, rate * wall.value / wall.lo), ratio)

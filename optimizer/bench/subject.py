@@ -55,7 +55,7 @@ def open_all(paths: Sequence[Path], settings: Bench) -> list[Subject]:
         if not len(samples):
             raise DataError(f"{samples.source}: no samples in it; give at least one")
         session.run(samples[0])
-        found.append(Subject(path, model, session, samples, io.size(path), cost.count(model, _dims(model, samples[0]))))
+        found.append(Subject(path, model, session, samples, io.size(path), cost.count(model, dims(model, samples[0]))))
     return found
 
 
@@ -89,7 +89,7 @@ class _Converted:
         return fit.one(self.target, self.samples[index])
 
 
-def _dims(model: ir.Model, feed: Feed) -> dict[str, int]:
+def dims(model: ir.Model, feed: Feed) -> dict[str, int]:
     """The sizes that a feed gives to the model's symbolic dimensions."""
     return {
         dim: size

@@ -8,8 +8,9 @@ from collections.abc import Sequence
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
-from optimizer.report import rows
+from optimizer.report import rows, why
 from optimizer.report.document import document
 from optimizer.report.records import Result
 
@@ -34,6 +35,9 @@ def _print(console: Console, result: Result) -> None:
     console.print(_table(result))
     if result.latency_ms is not None:
         console.print(rows.verdict(result.latency_ms), style=_COLOURS[result.latency_ms.verdict])
+    for listing in why.listings(result):
+        console.print(f"\n{listing.title}", style="bold", markup=False)
+        console.print(_listing(listing))
     for gate in result.gates:
         console.print(f"{gate.status}: {gate.condition}: {gate.message}", style=_COLOURS[gate.status], markup=False)
 
@@ -44,5 +48,14 @@ def _table(result: Result) -> Table:
     for name in ("before", "after", "change"):
         table.add_column(name, justify="right")
     for row in rows.rows(result):
-        table.add_row(*row)
+        table.add_row(*(Text(cell) for cell in row))
+    return table
+
+
+def _listing(listing: why.Listing) -> Table:
+    table = Table(show_edge=False, pad_edge=False)
+    for number, name in enumerate(listing.columns):
+        table.add_column(name, justify="left" if number < 1 else "right", overflow="fold")
+    for row in listing.rows:
+        table.add_row(*(Text(cell) for cell in row))
     return table

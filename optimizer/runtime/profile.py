@@ -5,7 +5,8 @@ not how long a run takes. Nodes are those of the runtime's optimized graph: a fu
 
 Each run of the model is one interval of the trace, and each execution of a node another inside it. A node that holds
 a body (If, Loop, Scan) spans the nodes of the body, so its own time is its span less theirs. Executions of the same
-node in one run (a loop) are added; over the runs the median counts, and 0 stands for a run without the node.
+node in one run (a loop) are added. A node's time is the mean over the typical runs, which are the middle half by the
+sum of all nodes: so the times of all nodes add up to that of a typical run.
 """
 
 from __future__ import annotations
@@ -30,11 +31,13 @@ _SUFFIX = "_kernel_time"
 
 @dataclasses.dataclass(frozen=True)
 class NodeTime:
-    """Time of one node of the optimized graph: the median over runs, in microseconds per run."""
+    """Time of one node of the optimized graph in a typical run, in microseconds."""
 
     name: str
     op_type: str
     microseconds: float
+    int8: bool = False
+    """Whether it reads 8-bit integers."""
 
 
 def profile(source: Source, feeds: Sequence[Feed], options: Options | None = None) -> list[NodeTime]:
@@ -57,13 +60,28 @@ def node_times(events: Iterable[Event]) -> list[NodeTime]:
     listed = list(events)
     starts = sorted(event["ts"] for event in listed if event.get("cat") == "Session" and event["name"] == "model_run")
     counted = starts[1:]
-    totals: dict[tuple[str, str], list[float]] = collections.defaultdict(lambda: [0.0] * len(counted))
+    totals: dict[tuple[str, str, bool], list[float]] = collections.defaultdict(lambda: [0.0] * len(counted))
     for event, own in _own_times([event for event in listed if event.get("cat") == "Node"]):
         run = bisect.bisect_right(counted, event["ts"]) - 1
         if run >= 0:
-            key = (event["name"].removesuffix(_SUFFIX), event["args"].get("op_name", ""))
-            totals[key][run] += own
-    return [NodeTime(name, op, float(statistics.median(runs))) for (name, op), runs in totals.items()]
+            totals[_key(event)][run] += own
+    typical = _typical([sum(runs) for runs in zip(*totals.values(), strict=True)])
+    return [
+        NodeTime(name, op, statistics.fmean(runs[run] for run in typical), int8)
+        for (name, op, int8), runs in totals.items()
+    ]
+
+
+def _typical(sums: Sequence[float]) -> list[int]:
+    """The runs of the middle half."""
+    order = sorted(range(len(sums)), key=sums.__getitem__)
+    aside = len(order) // 4
+    return order[aside : len(order) - aside]
+
+
+def _key(event: Event) -> tuple[str, str, bool]:
+    types = {kind for value in event["args"].get("input_type_shape", ()) for kind in value}
+    return event["name"].removesuffix(_SUFFIX), event["args"].get("op_name", ""), bool(types & {"int8", "uint8"})
 
 
 def _own_times(nodes: Sequence[Event]) -> list[tuple[Event, float]]:

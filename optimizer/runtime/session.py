@@ -69,6 +69,7 @@ class Session:
         self.raw = raw
         self.inputs = tuple(node.name for node in raw.get_inputs())
         self.outputs = tuple(node.name for node in raw.get_outputs())
+        self.threads = int(raw.get_session_options().intra_op_num_threads)
 
     def run(self, feed: Feed, outputs: Sequence[str] | None = None) -> list[Array]:
         """The outputs (all, or those named) for one feed. Raises `DataError` if the runtime refuses it."""

@@ -9,6 +9,9 @@ many measured runs as fit into `SLOT_SECONDS`. Models above `LONG_SECONDS` strea
 single measured run. With several callers at once a slot is a window in which each of them runs the model over and
 over; what counts is the wall time per run, the inverse of the throughput.
 
+What counts of a run of a single-threaded session is the CPU time of the thread that runs it, where the system tells it
+to the microsecond: time in which another process held the core is none of the model's. All else is wall time.
+
 Blocks go on until the widest interval is as narrow as asked, but for `min_blocks` at least, and none is begun after
 `seconds`, whatever was reached. Sessions should be opened with spinning off (the default): two live sessions that spin
 sabotage each other.
@@ -21,6 +24,7 @@ import gc
 import itertools
 import math
 import random
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -123,14 +127,13 @@ def race(
 def session_lane(session: Session, feeds: Sequence[Feed]) -> Lane:
     """A lane that runs `session`; it is warmed up here, and the length of its slots chosen."""
     once, typical = _warm(session, feeds)
-    if typical > LONG_SECONDS:
-        return lambda number: _single(once(number))
-    repeats = max(1, math.ceil(SLOT_SECONDS / max(typical, 1e-6)))
+    repeats = 1 if typical > LONG_SECONDS else max(1, math.ceil(SLOT_SECONDS / max(typical, 1e-6)))
 
     def slot(number: int) -> Slot:
-        once(number)
+        if typical <= LONG_SECONDS:
+            once(number)
         runs = [once(number) for _ in range(repeats)]
-        return Slot(runs, runs)
+        return Slot([run.counted for run in runs], [run.wall for run in runs])
 
     return slot
 
@@ -142,7 +145,7 @@ def concurrent_lane(session: Session, feeds: Sequence[Feed], callers: int) -> La
     pool = ThreadPoolExecutor(callers)
 
     def several(number: int) -> list[float]:
-        return [once(number) for _ in range(repeats)]
+        return [once(number).wall for _ in range(repeats)]
 
     def slot(number: int) -> Slot:
         began = time.perf_counter()
@@ -187,24 +190,31 @@ def _joined(parts: Sequence[Grouped], offsets: Ids) -> Grouped:
     return Grouped(np.concatenate([part.times for part in parts]), np.concatenate(blocks))
 
 
-def _warm(session: Session, feeds: Sequence[Feed]) -> tuple[Callable[[int], float], float]:
+class _Run(NamedTuple):
+    counted: float
+    wall: float
+
+
+def _warm(session: Session, feeds: Sequence[Feed]) -> tuple[Callable[[int], _Run], float]:
     """A function that times one run, and how long a run takes after the first few."""
     samples = [dict(feed) for feed in feeds]
+    clock = time.thread_time if _is_single_threaded(session) else time.perf_counter
 
-    def once(number: int) -> float:
+    def once(number: int) -> _Run:
         feed = samples[number % len(samples)]
-        began = time.perf_counter()
+        began, clocked = time.perf_counter(), clock()
         session.run(feed)
-        return time.perf_counter() - began
+        return _Run(clock() - clocked, time.perf_counter() - began)
 
-    runs = [once(0)]
+    runs = [once(0).wall]
     while len(runs) < WARM_UP_RUNS and sum(runs) < WARM_UP_SECONDS:
-        runs.append(once(len(runs)))
+        runs.append(once(len(runs)).wall)
     return once, min(runs)
 
 
-def _single(seconds: float) -> Slot:
-    return Slot([seconds], [seconds])
+def _is_single_threaded(session: Session) -> bool:
+    """... on a system whose CPU clock is fine enough (that of Windows ticks at 64 Hz)."""
+    return sys.platform != "win32" and session.threads == 1
 
 
 def _block(lanes: Sequence[Lane], orders: Iterator[list[int]], number: int, most: int | None) -> Block:

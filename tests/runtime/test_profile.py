@@ -1,4 +1,4 @@
-"""Node times: medians over runs without the warm-up, bodies not counted twice, nothing left on disk."""
+"""Node times: typical runs without the warm-up, bodies not counted twice, nothing left on disk."""
 
 from __future__ import annotations
 
@@ -31,11 +31,18 @@ def node(name: str, start: int, duration: int, op: str = "Add") -> dict[str, Any
     }
 
 
-def test_the_median_over_runs_counts_and_the_first_run_does_not() -> None:
+def test_typical_runs_count_and_the_first_run_does_not() -> None:
     events = [run(0), node("a", 1, 999)]
-    for start, duration in ((2000, 10), (3000, 30), (4000, 20)):
+    for start, duration in ((2000, 10), (3000, 99), (4000, 20), (5000, 22)):
         events += [run(start), node("a", start + 1, duration)]
-    assert [(t.name, t.op_type, t.microseconds) for t in node_times(events)] == [("a", "Add", 20)]
+    assert [(t.name, t.op_type, t.microseconds) for t in node_times(events)] == [("a", "Add", 21)]
+
+
+def test_nodes_that_read_bytes_are_int8() -> None:
+    reader = node("q", 110, 5)
+    reader["args"]["input_type_shape"] = [{"uint8": [1, 3]}, {"float": []}]
+    found = node_times([run(0), run(100), reader, node("f", 120, 5)])
+    assert {t.name: t.int8 for t in found} == {"q": True, "f": False}
 
 
 def test_a_body_is_taken_from_the_node_that_holds_it() -> None:

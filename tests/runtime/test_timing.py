@@ -68,6 +68,8 @@ def test_samples_are_cycled() -> None:
     seen: list[float] = []
 
     class Spy:
+        threads = 1
+
         def run(self, feed: dict[str, np.ndarray]) -> None:
             seen.append(float(feed["x"][0]))
 
@@ -105,3 +107,16 @@ def test_more_callers_than_one_share_a_window() -> None:
     assert len(counted) == 1
     assert len(runs) % 2 == 0
     assert 0 < counted[0] < sum(runs)
+
+
+def test_a_single_thread_is_not_charged_for_waiting() -> None:
+    class Waits:
+        def __init__(self, threads: int) -> None:
+            self.threads = threads
+
+        def run(self, feed: object) -> None:
+            time.sleep(0.03)
+
+    alone, parallel = (timing.session_lane(Waits(threads), [{}])(0) for threads in (1, 2))  # type: ignore[arg-type]
+    assert alone.counted[0] < 0.01 < alone.runs[0]
+    assert parallel.counted[0] >= 0.03
