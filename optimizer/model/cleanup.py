@@ -12,7 +12,7 @@ from collections.abc import Callable
 import onnx_ir as ir
 
 from optimizer.model import cost, shapes
-from optimizer.model.passes import affine, constants, dead, edit, folding, functions
+from optimizer.model.passes import affine, constants, dead, edit, folding, functions, shape_arithmetic
 from optimizer.model.passes.opset import NEWEST, upgrade
 
 _ROUNDS = 8
@@ -25,6 +25,7 @@ _BEFORE: tuple[tuple[str, Callable[[ir.Model], int]], ...] = (
     ("merged {} equal constants", dead.merge_constants),
 )
 _ROUND: tuple[tuple[str, Callable[[ir.Model], int]], ...] = (
+    ("replaced {} shape computations by what they give", shape_arithmetic.fold_shapes),
     ("removed {} nodes that copy their input", dead.remove_identities),
     ("replaced {} If nodes by the branch they take", folding.take_branches),
     ("folded {} BatchNormalization into the operator before it", affine.fold_batch_norm),
@@ -45,22 +46,30 @@ def clean(model: ir.Model, opset: int | None = NEWEST) -> list[str]:
     found: Counter[str] = Counter()
     limit = cost.tensor_bytes(model) + folding.GROWTH
     _run(model, _BEFORE, found)
+    note = _rounds(model, limit, found)
     raised = _raise_opset(model, opset)
+    if raised:
+        note = _rounds(model, limit, found)
+    lines = [text.format(number) for text, number in found.items() if number]
+    return [*raised, *lines, *([note] if note else [])]
+
+
+def _rounds(model: ir.Model, limit: int, found: Counter[str]) -> str | None:
+    """Run all passes until none finds anything; returns the note of the last shape inference."""
+    note = None
     for _ in range(_ROUNDS):
         note = shapes.infer(model)
         folded = folding.fold_constants(model, limit - cost.tensor_bytes(model))
         found[_FOLDED] += folded
         if not _run(model, _ROUND, found) + folded:
             break
-    lines = [text.format(number) for text, number in found.items() if number]
-    return [*raised, *lines, *([note] if note else [])]
+    return note
 
 
 def _raise_opset(model: ir.Model, target: int | None) -> list[str]:
     old = edit.opset(model)
     if target is None or old >= target:
         return []
-    shapes.infer(model)
     return [upgrade(model, target) or f"raised the opset from {old} to {target}"]
 
 

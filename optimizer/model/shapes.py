@@ -10,11 +10,13 @@ Cases:
    them.
 2. What is found is merged by position, graph by graph (two branches of an `If` may use the same names): an inferred
    size wins over a stored one, a stored name over an inferred name, and what was not inferred stays as it was.
-3. A failure leaves all shapes as they were and returns the reason.
+3. Names of the form unk__7 are inference's own, and only hold until the next one.
+4. A failure leaves all shapes as they were and returns the reason.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 
 import onnx
@@ -23,6 +25,7 @@ import onnx_ir as ir
 SMALL = 1024
 """Bytes up to which a tensor stays in the copy."""
 
+_MADE_UP = re.compile(r"unk__\d+$")
 _FAILURES = (onnx.shape_inference.InferenceError, RuntimeError, ValueError, TypeError)
 
 
@@ -132,12 +135,19 @@ def _merge(graph: ir.Graph, proto: onnx.GraphProto) -> None:
     types = {info.name: info.type for infos in (proto.value_info, proto.output) for info in infos}
     for node, node_proto in zip(graph, proto.node, strict=True):
         for value in node.outputs:
+            _forget_made_up(value)
             if value.name in types:
                 _refine(value, types[value.name])
         protos = {attribute.name: attribute for attribute in node_proto.attribute}
         for name, attribute in node.attributes.items():
             for subgraph, subproto in zip(_graphs(attribute), _graph_protos(protos[name]), strict=True):
                 _merge(subgraph, subproto)
+
+
+def _forget_made_up(value: ir.Value) -> None:
+    """Inference numbers the sizes it does not know; an older number would now mean another size."""
+    if value.shape is not None and not value.shape.is_static():
+        value.shape = ir.Shape([None if _MADE_UP.match(str(dim)) else dim for dim in value.shape])
 
 
 def _refine(value: ir.Value, proto: onnx.TypeProto) -> None:
