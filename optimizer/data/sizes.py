@@ -11,10 +11,10 @@ given         `dims`                                                    that
 prescribed    the graph (`hints`)                                       that
 derived       a name such as "past + seq", "total_sequence_length"      the sum
 batch         axis 0, or a name such as "batch"                         1, 2
-spatial       rank 4 or 5 with 1, 3 or 4 channels, or two open          square image sizes, text lines
-              axes beside a fixed one; names such as "height"
+spatial       rank 4 or 5 with 1, 3 or 4 channels, or two open          square image sizes and text lines, by
+              axes beside a fixed one; names such as "height"           the number of channels
 past          a name such as "past_sequence_length"                     16, 0, 1
-signal        the last axis of a float input of rank 1 to 3             512, 16000, ...
+signal        the last axis of a float input of rank 1 to 3             2048, 512, 16000, ...
 sequence      a name such as "seq"; any other axis of ids or features   16, 32, 64, ...
 channel       axis 1 of an image where nothing prescribes it            3, 1
 state         an axis in the middle of a state                          1, 16
@@ -43,6 +43,7 @@ _PAST = re.compile(r"past|cache", re.IGNORECASE)
 _TOTAL = re.compile(r"total", re.IGNORECASE)
 _SEQUENCE = re.compile(r"seq|len|token|time|frame|step|word|char|text", re.IGNORECASE)
 _SPATIAL = re.compile(r"height|width|^h$|^w$|^rows?$|^cols?$|image_size|img", re.IGNORECASE)
+_NAMES = {"batch": _BATCH, "past": _PAST, "spatial": _SPATIAL, "sequence": _SEQUENCE}
 _WIDTH = re.compile(r"width|^w$|^cols?$", re.IGNORECASE)
 _STATE = re.compile(r"(^|[_.\-/])(h|c|hn|cn|h0|c0|state|hidden|cell|cache|past)\d*([_.\-/]|$)", re.IGNORECASE)
 _CHANNELS = (1, 3, 4)
@@ -51,10 +52,13 @@ _SUM = re.compile(r"^\s*[\w.]+(\s*\+\s*[\w.]+)+\s*$")
 _SQUARES = (224, 256, 640, 320, 299, 512, 128, 64, 32, 384, 416, 96, 28, 1024, 16)
 _IMAGES = ((224, 224), (48, 320), (32, 320), (32, 100), *((size, size) for size in _SQUARES[1:]), (480, 640))
 _GRAY = ((28, 28), (32, 32), (224, 224), (64, 64), (32, 100), (48, 320), (128, 128), (256, 256), (512, 512))
+_LATENT = ((64, 64), (32, 32), (128, 128), (224, 224), (256, 256), (96, 96), (512, 512))
+"""Four channels are more often the latent image of a diffusion model, at an eighth of its size, than RGBA."""
+
 _OPTIONS: Mapping[str, Sequence[int]] = {
     "batch": (1, 2),
     "past": (16, 0, 1),
-    "signal": (512, 16000, 256, 1024, 4096, 400, 128, 64, 16, 1),
+    "signal": (2048, 512, 16000, 256, 1024, 4096, 128, 64, 16, 1),
     "sequence": (16, 32, 64, 128, 1, 8, 100, 256, 512, 77, 2, 1024, 3000),
     "channel": (3, 1),
     "state": (1, 16),
@@ -127,12 +131,10 @@ def _symbols(port: Port) -> hints.Axes:
 def _role(name: str, places: Sequence[Axis]) -> str:
     if _SUM.match(name) or _TOTAL.search(name):
         return "derived"
-    anonymous = name.endswith("]")
-    if not anonymous:
-        for role, pattern in (("batch", _BATCH), ("past", _PAST), ("spatial", _SPATIAL), ("sequence", _SEQUENCE)):
-            if pattern.search(name):
-                return role
     found = [_place(place) for place in places]
+    named = None if name.endswith("]") else next((role for role, told in _NAMES.items() if told.search(name)), None)
+    if named and not (named == "sequence" and set(found) == {"signal"}):
+        return named
     return next((role for role in ("batch", "spatial", "channel") if role in found), found[0])
 
 
@@ -158,6 +160,12 @@ def _image_place(dims: Sequence[int | str | None], axis: int) -> str:
     if axis in spatial:
         return "spatial" if last or axes.is_open(dims[-1]) or dims[1] in _CHANNELS else "sequence"
     return "channel" if axis == 1 and not last else "sequence"
+
+
+def height_and_width(shape: Sequence[int]) -> tuple[int, int]:
+    """The spatial sizes of an image batch of rank 4, NCHW or NHWC."""
+    last = shape[-1] in _CHANNELS and shape[1] not in _CHANNELS
+    return (shape[1], shape[2]) if last else (shape[2], shape[3])
 
 
 def _choices(
@@ -186,8 +194,8 @@ def _images(names: Sequence[str], places: Mapping[str, list[Axis]], fixed: Mappi
     """Heights and widths together; where one of them is fixed the sizes that go with it come first."""
     first = places[names[0]][0]
     known = {size for place in places[names[0]] for size in _beside(place, fixed)}
-    gray = first.dims[1 if first.axis > 1 else -1] == 1
-    pairs = _GRAY if gray else _IMAGES
+    channels = first.dims[1 if first.axis > 1 else -1]
+    pairs = {1: _GRAY, 4: _LATENT}.get(channels if isinstance(channels, int) else 0, _IMAGES)
     if known:
         pairs = (*(pair for pair in pairs if known & set(pair)), *((size, size) for size in sorted(known)), *pairs)
     return [{name: pair[_is_width(places[name][0], name)] for name in names} for pair in dict.fromkeys(pairs)]

@@ -10,7 +10,8 @@ compared with constants    the first of them where there are few (a mode), any o
 a length                   the size of the sequence it counts
 a size                     1
 other integers             uniform: uint8 and int8 over all values, int32 below 256, others below 10; no 0 in a divisor
-bool                       random; true for a mask
+the size of an image       height and width of the image beside it, for an input (N, 2) named like im_shape
+bool                       random; true for a mask; false for a single one, which is a switch
 a state                    normal, standard deviation 0.1
 a scale or a threshold     uniform in 0.5..1
 other floats               standard normal; its absolute value plus 0.001 where a logarithm, root or divisor needs it
@@ -39,9 +40,20 @@ from optimizer.model.ports import Array, Port, inputs
 _MASK = re.compile(r"mask", re.IGNORECASE)
 _POSITION = re.compile(r"pos(ition)?_?ids?$|positions?$", re.IGNORECASE)
 _LENGTH = re.compile(r"(^|_|\b)len(gth)?s?(_|\b|$)", re.IGNORECASE)
-_FACTOR = re.compile(r"scale|speed|ratio|thresh|temperature|rate$|factor", re.IGNORECASE)
+_FACTOR = re.compile(r"(^|_)(scales?|speed|ratio|(\w*_)?threshold|temperature|\w*rate|factor)$", re.IGNORECASE)
+_IMAGE_SIZE = re.compile(r"(shape|sizes?)$", re.IGNORECASE)
 _FEW = 2
 _WORDS = ("the", "quick", "brown", "fox", "jumps", "over", "lazy", "dog")
+
+
+@dataclasses.dataclass(frozen=True)
+class Beside:
+    """What the other inputs of the same feed tell."""
+
+    length: int
+    """The elements of their sequence."""
+    image: tuple[int, int] | None
+    """The height and width of their image."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,8 +65,8 @@ class Recipe:
     code: convert.Code | None
     state: bool
 
-    def draw(self, rng: np.random.Generator, known: Mapping[str, int], length: int) -> Array:
-        """Values for open axes of the sizes `known`, where the sequence of the other inputs has `length` elements."""
+    def draw(self, rng: np.random.Generator, known: Mapping[str, int], beside: Beside) -> Array:
+        """Values for open axes of the sizes `known`."""
         shape = fill(self.port, known)
         if self.code is not None:
             return self.code.encode(self._floats(rng, shape))
@@ -62,16 +74,24 @@ class Recipe:
         if dtype.kind == "O":
             return rng.choice(_WORDS, shape).astype(object)
         if dtype.kind == "b":
-            return np.ones(shape, dtype) if self._is_mask() else rng.integers(0, 2, shape).astype(dtype)
+            return self._switches(rng, shape)
+        if beside.image and shape[-1:] == (2,) and _IMAGE_SIZE.search(self.port.name):
+            return np.tile(np.asarray(beside.image, dtype), (*shape[:-1], 1))
         if dtype.kind in "iu" or self.found.limits or (self.found.choices and not convert.is_float(dtype)):
-            return np.asarray(self._integers(rng, shape, known, length)).astype(dtype)
+            return np.asarray(self._integers(rng, shape, known, beside)).astype(dtype)
         return np.asarray(self._floats(rng, shape)).astype(dtype)
 
     def _is_mask(self) -> bool:
-        return _MASK.search(self.port.name) is not None or (self.found.mask and not self.found.indexes)
+        told = self.found.mask and not self.found.indexes and self.port.dtype.kind in "iub"
+        return told or _MASK.search(self.port.name) is not None
+
+    def _switches(self, rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
+        if np.prod(shape) == 1:
+            return np.full(shape, _MASK.search(self.port.name) is not None)
+        return np.ones(shape, np.bool_) if self._is_mask() else rng.integers(0, 2, shape).astype(np.bool_)
 
     def _integers(
-        self, rng: np.random.Generator, shape: tuple[int, ...], known: Mapping[str, int], length: int
+        self, rng: np.random.Generator, shape: tuple[int, ...], known: Mapping[str, int], beside: Beside
     ) -> Array:
         if self._is_mask():
             return np.ones(shape, np.int64)
@@ -79,7 +99,7 @@ class Recipe:
         if _POSITION.search(self.port.name) and shape:
             return np.broadcast_to(np.arange(shape[-1]) % (limit or shape[-1]), shape)
         if self.found.length or (_LENGTH.search(self.port.name) and not self.found.limits):
-            return np.full(shape, min(self._sizes(self.found.lengths, known), default=length))
+            return np.full(shape, min(self._sizes(self.found.lengths, known), default=beside.length))
         if limit is not None:
             return rng.integers(0, limit, shape)
         return self._unlimited(rng, shape)
@@ -114,7 +134,7 @@ class Recipe:
             return np.ones(shape)
         if self.state:
             return 0.1 * rng.standard_normal(shape)
-        if len(shape) < 2 and _FACTOR.search(self.port.name):
+        if len(shape) < 3 and _FACTOR.search(self.port.name):
             return rng.uniform(0.5, 1.0, shape)
         values = rng.standard_normal(shape)
         return np.abs(values) + 1e-3 if self.found.positive else values
@@ -137,16 +157,21 @@ class Synthetic:
 
     def _draw(self, recipe: Recipe, index: int) -> Array:
         rng = np.random.default_rng([self.seed, index, zlib.crc32(recipe.port.name.encode())])
-        return recipe.draw(rng, self.known, self._length(recipe.port))
+        return recipe.draw(rng, self.known, self._beside(recipe.port))
 
-    def _length(self, port: Port) -> int:
-        """The elements of the sequence that `port` counts: the first open axis after the batch of another input."""
-        shapes = [(other.port, fill(other.port, self.known)) for other in self.recipes if other.port != port]
-        long = [shape for other, shape in shapes if len(shape) > 1 and not _MASK.search(other.name)]
+    def _beside(self, port: Port) -> Beside:
+        """The sequence is the first open axis after the batch, or the second axis, of an input that is no mask."""
+        others = [other.port for other in self.recipes if other.port != port]
+        shapes = {other: fill(other, self.known) for other in others if len(other.shape) > 1}
         opened = [
-            shape[axis] for other, shape in shapes for axis in range(1, len(shape)) if axes.is_open(other.shape[axis])
+            shape[axis]
+            for other, shape in shapes.items()
+            for axis in range(1, len(shape))
+            if axes.is_open(other.shape[axis])
         ]
-        return next(iter(opened), long[0][1] if long else 1)
+        fixed = [shape[1] for other, shape in shapes.items() if not _MASK.search(other.name)]
+        images = [shape for shape in shapes.values() if len(shape) == 4]
+        return Beside(next(iter(opened + fixed), 1), sizes.height_and_width(images[0]) if images else None)
 
 
 def recipes(model: ir.Model) -> tuple[Recipe, ...]:

@@ -81,6 +81,18 @@ def test_a_header_that_asks_for_terabytes_is_refused(tmp_path: Path, single: ir.
         open_samples(tmp_path / "d.npz", single)
 
 
+def test_bytes_that_belong_to_no_element_are_refused(tmp_path: Path, single: ir.Model) -> None:
+    (tmp_path / "d.npy").write_bytes(npy_header((1, 3)) + bytes(16))
+    with pytest.raises(DataError, match="needs 12 bytes, but 16 are there"):
+        open_samples(tmp_path / "d.npy", single)
+
+
+def test_labels_in_column_order_are_read_right(tmp_path: Path, single: ir.Model) -> None:
+    labels = np.arange(6).reshape(3, 2)
+    np.savez(tmp_path / "d.npz", x=rows(3, 3), labels=np.asfortranarray(labels))
+    np.testing.assert_array_equal(open_samples(tmp_path / "d.npz", single).labels, labels)
+
+
 def test_what_would_unpack_to_too_much_is_refused(tmp_path: Path) -> None:
     np.savez_compressed(tmp_path / "d.npz", x=np.zeros((100_000, 3), np.float32))
     assert (tmp_path / "d.npz").stat().st_size < 5_000

@@ -143,10 +143,11 @@ def test_an_input_compared_with_constants_gets_one_of_them() -> None:
 def test_an_input_compared_with_many_constants_gets_any_of_them() -> None:
     values = ",".join(str(value) for value in range(300, 340))
     model = builders.model(
-        f"g (int32[N,1] x) => (bool[N,40] y) <int32[1,40] all = {{{values}}}> {{ y = Equal(x, all) }}"
+        f"g (int32[N,1] x) => (bool[N,40] y) <int32[1,40] all = {{{values}}}, int32 two = {{2}}>"
+        "{ more = Add(x, two) y = Equal(more, all) }"
     )
     found = together(drawn(model, count=60), "x")
-    assert found.min() >= 300 and found.max() < 340 and len(set(found.tolist())) > 10
+    assert found.min() in (298, 299) and found.max() in (336, 337) and len(set(found.tolist())) > 10
 
 
 def test_masks_are_ones_by_name_and_by_use() -> None:
@@ -182,6 +183,30 @@ def test_positions_count_up() -> None:
 def test_a_logarithm_is_fed_positive_numbers() -> None:
     model = builders.model("g (float[N,64] x) => (float[N,64] y) { y = Log(x) }")
     assert together(drawn(model), "x").min() > 0
+
+
+def test_a_single_bool_is_a_switch_that_stays_off() -> None:
+    model = builders.model(
+        "g (bool[1] switch, bool[N,9] many) => (float[N,9] y) "
+        "{ m = Cast<to = 1>(many) s = Cast<to = 1>(switch) y = Mul(m, s) }"
+    )
+    samples = drawn(model)
+    assert not together(samples, "switch").any() and set(together(samples, "many").tolist()) == {False, True}
+
+
+def test_the_size_of_an_image_is_told_as_it_is() -> None:
+    model = builders.model(
+        "g (float[N,3,H,W] image, float[N,2] im_shape, int64[N,2] orig_target_sizes, float[N,2] scale)"
+        "=> (float[N,2] y) { i = Cast<to = 1>(orig_target_sizes) j = Add(i, im_shape) y = Mul(j, scale) }"
+    )
+    (feed,) = drawn(model, count=1, dims={"H": 32, "W": 48})
+    assert feed["im_shape"].tolist() == feed["orig_target_sizes"].tolist() == [[32, 48]]
+    assert feed["scale"].min() >= 0.5 and feed["scale"].max() <= 1
+
+
+def test_an_image_that_is_inverted_is_no_mask() -> None:
+    model = builders.model("g (float[N,3,8,8] x) => (float[N,3,8,8] y) <float one = {1}> { y = Sub(one, x) }")
+    assert len(np.unique(together(drawn(model), "x"))) > 100
 
 
 def test_every_dtype_is_respected() -> None:
@@ -228,7 +253,10 @@ def found_sizes(text: str) -> dict[str, int]:
         ("int64[batch,sequence] x", {"batch": 1, "sequence": 16}),
         ("float[seq_len,batch,40] x", {"seq_len": 16, "batch": 1}),
         ("float[N,80,T] x", {"N": 1, "T": 16}),
-        ("float[N,T] x", {"N": 1, "T": 512}),
+        ("float[N,T] x", {"N": 1, "T": 2048}),
+        ("float[N,sequence] x", {"N": 1, "sequence": 2048}),
+        ("float[N,sequence] x, int64[N,sequence] ids", {"N": 1, "sequence": 16}),
+        ("float[N,4,H,W] x", {"N": 1, "H": 64, "W": 64}),
         (
             "int64[b,sequence] x, int64[b,past_sequence_length_plus_1] m, float[b,4,past_sequence_length,8] k",
             {"b": 1, "sequence": 16, "past_sequence_length_plus_1": 17, "past_sequence_length": 16},
