@@ -108,6 +108,20 @@ def test_an_index_is_followed_into_branches_loops_and_functions() -> None:
     assert together(drawn(called, count=40), "ids").max() == 3
 
 
+def test_an_index_is_followed_out_of_a_loop_and_a_branch() -> None:
+    model = builders.model(
+        f"""g (int64[B,S] ids, bool c) => (float[B,S,2] y) <float[4,2] table = {zeros(4, 2)}, int64 trips = {{3}},
+            bool go = {{1}}> {{
+          looped = Loop (trips, go, ids) <body = b (int64 i, bool d, int64[B,S] v) => (bool e, int64[B,S] w) {{
+            e = Identity(d) w = Identity(v) }}>
+          chosen = If (c) <then_branch = t () => (int64[B,S] a) {{ a = Identity(looped) }},
+                           else_branch = f () => (int64[B,S] z) {{ z = Identity(looped) }}>
+          y = Gather(table, chosen)
+        }}"""
+    )
+    assert together(drawn(model, count=40), "ids").max() == 3
+
+
 def test_the_rows_of_a_quantized_and_of_a_transposed_table_count() -> None:
     model = builders.model(
         """g (int64[B,S] ids) => (float[B,S,2] y)
