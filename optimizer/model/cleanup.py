@@ -12,7 +12,18 @@ from collections.abc import Callable
 import onnx_ir as ir
 
 from optimizer.model import cost, shapes
-from optimizer.model.passes import affine, constants, dead, edit, folding, functions, shape_arithmetic
+from optimizer.model.passes import (
+    affine,
+    constants,
+    dead,
+    edit,
+    folding,
+    functions,
+    hard_sigmoid,
+    layer_norm,
+    pooling,
+    shape_arithmetic,
+)
 from optimizer.model.passes.opset import NEWEST, upgrade
 
 _ROUNDS = 8
@@ -30,6 +41,9 @@ _ROUND: tuple[tuple[str, Callable[[ir.Model], int]], ...] = (
     ("replaced {} If nodes by the branch they take", folding.take_branches),
     ("folded {} BatchNormalization into the operator before it", affine.fold_batch_norm),
     ("folded {} per-channel Mul, Div, Add or Sub into the operator before it", affine.fold_scale_and_shift),
+    ("turned {} means over all pixels into GlobalAveragePool", pooling.pool_means),
+    ("joined {} layer normalizations", layer_norm.fuse_layer_norm),
+    ("joined {} hard sigmoids", hard_sigmoid.fuse_hard_sigmoid),
     ("merged {} nodes that compute the same", dead.merge_duplicates),
     ("merged {} equal constants", dead.merge_constants),
     ("removed {} unused nodes and initializers", dead.remove_unused),

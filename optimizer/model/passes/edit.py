@@ -65,7 +65,7 @@ def producer(value: ir.Value | None, *ops: str) -> ir.Node | None:
     return node if is_op(node, *ops) else None
 
 
-def integers(model: ir.Model, node: ir.Node, name: str, index: int) -> tuple[int, ...] | None:
+def integers(node: ir.Node, name: str, index: int) -> tuple[int, ...] | None:
     """The integers of attribute `name`, or of constant input `index`, whichever the node has; None if neither."""
     if name in node.attributes:
         return tuple(node.attributes[name].as_ints())
