@@ -10,8 +10,8 @@ Ranges from a histogram h with bin centres x:
   * ``minmax``: what was seen;
   * ``percentile``: the shortest range around zero with at most 0.0005 of the values beyond each end;
   * ``mse``: the shrunk range [a * low, b * high] of least ``sum h * (x - x')**2``;
-  * ``entropy``: the shrunk range whose quantized histogram has the least Kullback-Leibler divergence from h
-    (Migacz 2017, on both tails).
+  * ``entropy``: the shrunk range of least Kullback-Leibler divergence from the values inside it, clipped ones counted
+    at its ends, to what their 256 levels tell of them (Migacz 2017, on both tails; an exact zero counts for nothing).
 
 Weights: int8 in [-127, 127], zero point 0, one scale per output channel, shrunk from the largest magnitude where that
 lowers the squared error.
@@ -130,14 +130,39 @@ def _mse(counts: Array, centers: Array, low: float, high: float) -> tuple[float,
 
 
 def _entropy(counts: Array, centers: Array, low: float, high: float) -> tuple[float, float]:
+    counts = _without_zero(counts, centers)
     share = counts / counts.sum()
 
     def divergence(bounds: tuple[float, float]) -> float:
-        levels = from_range(*bounds).quantize(centers).astype(np.int64)
-        mass, bins = np.bincount(levels, share, 256), np.bincount(levels, minlength=256)
-        return float(np.sum(share * np.log(share / (mass / np.maximum(bins, 1))[levels])))
+        return _divergence(share, centers, from_range(*bounds))
 
     return _search(divergence, low, high)
+
+
+def _without_zero(counts: Array, centers: Array) -> Array:
+    """`counts` with at most its neighbours' in the bin of zero: an exact zero, of Relu or padding, costs nothing."""
+    distance = np.abs(centers)
+    zero = distance == distance.min()
+    return counts if zero.all() else np.where(zero, np.minimum(counts, counts[~zero].max()), counts)
+
+
+def _divergence(share: Array, centers: Array, params: QParams) -> float:
+    """Of the bins inside the range, clipped values counted in its end bins, from what 256 levels make of them.
+
+    The levels know nothing of what was clipped: else a range would lose nothing by clipping.
+    """
+    levels = np.rint(centers / params.scale).astype(np.int64) + params.zero_point
+    inside = np.flatnonzero((levels >= 0) & (levels <= 255))
+    if not len(inside):
+        return np.inf
+    first, last = inside[0], inside[-1]
+    kept, levels = share[first : last + 1], levels[first : last + 1]
+    mass, bins = np.bincount(levels, kept, 256), np.bincount(levels, minlength=256)
+    spread = (mass / np.maximum(bins, 1))[levels] / kept.sum()
+    clipped = kept.copy()
+    clipped[0] += share[:first].sum()
+    clipped[-1] += share[last + 1 :].sum()
+    return float(np.sum(clipped * np.log(clipped / spread)))
 
 
 def _search(error: object, low: float, high: float) -> tuple[float, float]:
