@@ -19,6 +19,8 @@ from optimizer.model.passes.edit import Editor, array, get, is_constant, is_op, 
 
 RANDOM = frozenset({"RandomUniform", "RandomNormal", "RandomUniformLike", "RandomNormalLike", "Multinomial",
                     "Bernoulli", "Dropout"})  # fmt: skip
+_ONE_EACH = frozenset({"QuantizeLinear", "DequantizeLinear"})
+"""The runtime looks for int8 kernels around pairs of these, one pair per edge."""
 _DROPOUT_INFERS = 7
 """From this opset on Dropout infers unless told to train."""
 
@@ -113,7 +115,7 @@ def _merge(editor: Editor, graph: ir.Graph) -> int:
     first: dict[Hashable, ir.Node] = {}
     merged = 0
     for node in graph:
-        if node.domain or node.op_type in RANDOM:
+        if node.domain or node.op_type in RANDOM | _ONE_EACH:
             continue
         key = fingerprint(node)
         if key is None:

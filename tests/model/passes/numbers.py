@@ -21,8 +21,10 @@ def build(text: str, weights: Arrays | None = None, **options: Any) -> ir.Model:
     net = parse(text, **options)
     values = ir.convenience.create_value_mapping(net.graph)
     for name, content in (weights or {}).items():
-        values[name].const_value = ir.tensor(content, name=name)
-        net.graph.register_initializer(values[name])
+        value = values[name]
+        value.const_value = ir.tensor(content, name=name)
+        value.dtype, value.shape = value.const_value.dtype, ir.Shape(content.shape)
+        net.graph.register_initializer(value)
     return net
 
 

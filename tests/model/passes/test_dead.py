@@ -66,6 +66,15 @@ def test_nodes_that_differ_or_are_random_or_give_outputs_stay_apart() -> None:
     assert merge_duplicates(net) == 0
 
 
+def test_quantizers_stay_one_per_edge() -> None:
+    net = build(
+        """agraph (uint8[2,3] x) => (float[2,3] y) {
+        a = DequantizeLinear (x, s) b = DequantizeLinear (x, s) y = Add (a, b) }""",
+        {"s": np.array(1, np.float32)},
+    )
+    assert merge_duplicates(net) == 0
+
+
 def test_equal_axes_merge_and_equal_biases_do_not() -> None:
     net = build(
         """agraph (float[2,3] x) => (float[A] y) {
