@@ -133,6 +133,13 @@ def test_the_rows_of_a_quantized_and_of_a_transposed_table_count() -> None:
     assert together(drawn(model, count=40), "ids").max() == 4
 
 
+def test_an_index_into_a_table_of_unknown_size_is_zero() -> None:
+    model = builders.model(
+        "g (int64[N] ids, float[9] x) => (int64[N] y) { k = NonZero(x) f = Squeeze(k) y = Gather(f, ids) }"
+    )
+    assert not together(drawn(model), "ids").any()
+
+
 def test_other_indexed_ops_bound_their_indices() -> None:
     model = builders.model(
         f"""g (int64[1,3] a, int64[B,2] b, int64[B] c, float[1,3] x) => (float[1,3] y, float[B] z, float[B,4] o)
