@@ -4,9 +4,10 @@
 many samples were seen, and the order of updates and merges does not change the result (up to float rounding of sums).
 
 `Histogram` counts values in bins whose edges are multiples of a power of two, ``[i * 2**e, (i + 1) * 2**e)`` for
-``-BINS <= i < BINS``. The exponent e is the smallest for which the largest magnitude seen fits; when it grows by one,
-neighbouring bins are added in pairs. Edges of a coarser histogram are edges of the finer one, so that merging is exact
-whatever the order. Minimum and maximum are kept exactly; of a large batch only a strided part is counted.
+``-BINS <= i < BINS``. The exponent e is the smallest with the largest magnitude seen below ``BINS * 2**e``; when it
+grows by one, neighbouring bins are added in pairs. Edges of a coarser histogram are edges of the finer one, so that
+merging is exact whatever the order. Minimum and maximum are kept exactly; of a large batch only a strided part is
+counted. Infinities and NaN, as attention masks have them, enter nothing but the note that there were some.
 """
 
 from __future__ import annotations
@@ -32,16 +33,23 @@ class Histogram:
     exponent: int = -1074
     low: float = math.inf
     high: float = -math.inf
+    infinite: bool = False
+    """Whether there were values that are not finite."""
 
     def update(self, batch: Array) -> None:
-        if batch.size == 0:
-            return
         flat = batch.reshape(-1)
-        self.low, self.high = min(self.low, float(flat.min())), max(self.high, float(flat.max()))
+        if flat.size == 0:
+            return
+        low, high = float(flat.min()), float(flat.max())
+        if not (math.isfinite(low) and math.isfinite(high)):
+            self.infinite = True
+            self.update(flat[np.isfinite(flat)])
+            return
+        self.low, self.high = min(self.low, low), max(self.high, high)
         step = -(-flat.size // _COUNTED)
-        if step > 1:
-            # A stride that shares a factor with the inner dimension would look at a few channels only.
-            step |= 1
+        # A stride that shares a factor with the inner dimension would look at a few channels only.
+        while math.gcd(step, flat.size) > 1:
+            step += 1
         counted = flat[::step].astype(np.float64)
         self._widen(_exponent(max(abs(self.low), abs(self.high))))
         index = np.floor(np.ldexp(counted, -self.exponent)).astype(np.int64) + BINS
@@ -50,6 +58,7 @@ class Histogram:
 
     def merge(self, other: Histogram) -> None:
         self.low, self.high = min(self.low, other.low), max(self.high, other.high)
+        self.infinite = self.infinite or other.infinite
         self._widen(other.exponent)
         self.counts += _coarser(other.counts, self.exponent - other.exponent)
 
@@ -109,11 +118,8 @@ class Channels:
 
 
 def _exponent(magnitude: float) -> int:
-    """The smallest e with ``magnitude <= BINS * 2**e``; values at the very top fall into the last bin."""
-    if magnitude == 0.0:
-        return -1074
-    mantissa, exponent = math.frexp(magnitude / BINS)
-    return exponent - 1 if mantissa == 0.5 else exponent
+    """The smallest e with ``magnitude < BINS * 2**e``."""
+    return -1074 if magnitude == 0.0 else math.frexp(magnitude)[1] - BINS.bit_length() + 1
 
 
 def _coarser(counts: Array, steps: int) -> Array:
