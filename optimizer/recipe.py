@@ -36,6 +36,54 @@ class Quantize:
 
 
 @dataclasses.dataclass(frozen=True)
+class Finetune:
+    """Fine-tuning and distillation. Shares lie in 0..1; weights of loss terms are factors."""
+
+    epochs: int | None = None
+    """Passes over the training samples; None takes as many as give about 1,500 steps, at least 3."""
+    minutes: float | None = None
+    """Stop after this long; the learning rate then falls with the time."""
+    lr: float | None = None
+    """The highest learning rate; None tries a few and takes the best."""
+    optimizer: Literal["adamw", "sgd"] = "adamw"
+    batch: int = 32
+    warmup: float = 0.05
+    """Share of the steps over which the learning rate rises, before it falls as a cosine."""
+    clip: float = 1.0
+    """The longest gradient; 0 does not clip."""
+    weight_decay: float = 0.0
+    ema: float = 0.99
+    """Decay of the running average of the weights that is judged and written; 0 takes the weights themselves."""
+    patience: int = 20
+    """Evaluations without a better loss before it stops; there are about 40."""
+    holdout: float = 0.2
+    """Share of the samples that is only judged on."""
+    loss: Literal["auto", "kl", "mse", "cosine"] = "auto"
+    temperature: float = 2.0
+    labels: float = 0.0
+    """Weight of the cross-entropy with the labels."""
+    features: float = 0.0
+    """Weight of the error of tensors that student and teacher both have inside."""
+    outputs: tuple[str, ...] = ()
+    """Learn from the outputs whose names fit these patterns only."""
+    augment: str | None = None
+    metric: str | None = None
+
+    def __post_init__(self) -> None:
+        for name, least, most in _FINETUNE_LIMITS:
+            value = getattr(self, name)
+            if value is not None and not least <= value <= most:
+                raise ConfigError(f"{name.replace('_', '-')} must lie between {least:g} and {most:g}, not {value:g}")
+
+
+_FINETUNE_LIMITS = (
+    ("epochs", 1, 1e6), ("minutes", 1e-3, 1e5), ("lr", 1e-9, 1e2), ("batch", 1, 1e6), ("warmup", 0, 1),
+    ("clip", 0, 1e9), ("weight_decay", 0, 10), ("ema", 0, 0.99999), ("patience", 1, 1e6), ("holdout", 0.01, 0.9),
+    ("temperature", 0.1, 100), ("labels", 0, 1e6), ("features", 0, 1e6),
+)  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True)
 class Run:
     """What all commands have in common."""
 

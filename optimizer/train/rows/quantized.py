@@ -27,13 +27,13 @@ def straight_round(x: Tensor) -> Tensor:
     return x + (x.round() - x).detach()
 
 
-def _fit(at: Call, parameter: Tensor, x: Tensor, axis: int) -> Tensor:
-    """A scale or zero point shaped to broadcast over `x`."""
+def fit(parameter: Tensor, x: Tensor, axis: int, block: int = 0) -> Tensor:
+    """A scale or zero point (a number, per channel, or per block along `axis`) shaped to broadcast over `x`."""
     if parameter.numel() == 1:
         return parameter.reshape(())
     if parameter.ndim == 1:
         return along(parameter, axis, x.ndim)
-    block = at.integer("block_size", 0) or -(-x.shape[axis] // parameter.shape[axis])
+    block = block or -(-x.shape[axis] // parameter.shape[axis])
     return parameter.repeat_interleave(block, axis).narrow(axis, 0, x.shape[axis])
 
 
@@ -49,15 +49,15 @@ def _kind(at: Call) -> ir.DataType:
 
 def quantize(at: Call, x: Tensor, scale: Tensor, zero: Tensor = None) -> Tensor:
     low, high = RANGES[_kind(at)]
-    axis = at.integer("axis", 1)
-    q = straight_round(x / _fit(at, scale, x, axis))
-    return (q if zero is None else q + _fit(at, zero, x, axis).to(q.dtype)).clamp(low, high)
+    axis, block = at.integer("axis", 1), at.integer("block_size", 0)
+    q = straight_round(x / fit(scale, x, axis, block))
+    return (q if zero is None else q + fit(zero, x, axis, block).to(q.dtype)).clamp(low, high)
 
 
 def dequantize(at: Call, q: Tensor, scale: Tensor, zero: Tensor = None) -> Tensor:
-    axis, q = at.integer("axis", 1), q.to(scale.dtype)
-    centred = q if zero is None else q - _fit(at, zero, q, axis).to(q.dtype)
-    return centred * _fit(at, scale, q, axis)
+    axis, block, q = at.integer("axis", 1), at.integer("block_size", 0), q.to(scale.dtype)
+    centred = q if zero is None else q - fit(zero, q, axis, block).to(q.dtype)
+    return centred * fit(scale, q, axis, block)
 
 
 def dynamic_quantize(at: Call, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -104,13 +104,14 @@ def qlinear_matmul(at: Call, a: Tensor, a_s: Tensor, az: Tensor, b: Tensor, bs: 
 
 
 ROWS = {
-    "QuantizeLinear": Row(quantize, weights=(1,)),
-    "DequantizeLinear": Row(dequantize, weights=(1,)),
-    "com.microsoft::QuantizeLinear": Row(quantize, weights=(1,)),
-    "com.microsoft::DequantizeLinear": Row(dequantize, weights=(1,)),
+    "QuantizeLinear": Row(quantize),
+    "DequantizeLinear": Row(dequantize),
+    "com.microsoft::QuantizeLinear": Row(quantize),
+    "com.microsoft::DequantizeLinear": Row(dequantize),
     "DynamicQuantizeLinear": Row(dynamic_quantize),
-    "MatMulInteger": Row(matmul_integer, weights=(0, 1)),
-    "ConvInteger": Row(conv_integer, weights=(1,)),
-    "QLinearConv": Row(qlinear_conv, weights=(3, 8)),
-    "QLinearMatMul": Row(qlinear_matmul, weights=(0, 3)),
+    "MatMulInteger": Row(matmul_integer),
+    "ConvInteger": Row(conv_integer),
+    "QLinearConv": Row(qlinear_conv),
+    "QLinearMatMul": Row(qlinear_matmul),
 }
+"""Their learnable constants come in encoded form: `optimizer.train.encoded` knows which."""

@@ -1,0 +1,294 @@
+"""Augmentation: new samples out of given ones, for training and for calibration.
+
+One grammar, names with a strength: ``flip,rotate=10,scale=0.9:1.1,noise=0.05``. LOW:HIGH is a range, one number S a
+default range around nothing (for `scale`, 1/S to S).
+
+===========  =====================================  ======================================================
+name         strength (default)                     what it does, to inputs of which kind
+===========  =====================================  ======================================================
+flip         h, v or hv (h)                         image: mirrored, each way with probability 1/2
+rotate       degrees (10)                           image: turned by -S to S
+scale        factor (0.9:1.1)                       image: enlarged by the factor
+shift        share (0.1)                            image: moved by up to S of width and height; sequence: in time
+crop         share of the area (0.8)                image: a random part of S to 1 of it, enlarged to full size
+brightness   share of the deviation (0.2)           image: a constant added
+noise        share of the deviation (0.05)          image, sequence: normal noise added
+mask         share of the length (0.1)              image: a rectangle, sequence: a span of time set to the mean
+tokens       share (0.15), or share:ID              tokens: replaced by other tokens of the sample, or by ID
+mixup        alpha (0.2)                            image, sequence: two samples of a batch blended, weight from
+                                                    Beta(alpha, alpha) (Zhang et al., "mixup", 2018)
+===========  =====================================  ======================================================
+
+What an input is follows from its shape: real with four axes is an image (channels last where only the last axis has 1,
+3 or 4 entries), real with two or three axes a sequence whose time is the longer axis after the batch, whole-numbered
+with two axes and more than two different values a row of tokens (0 is taken for padding and stays). Other inputs are
+left alone. "Deviation" is the standard deviation of the array at hand.
+
+Everything follows from the random generator that is given.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import Literal
+
+import numpy as np
+
+from optimizer.data import convert
+from optimizer.data.samples import Reader, Samples
+from optimizer.data.warp import Map
+from optimizer.errors import ConfigError
+from optimizer.model.ports import Array, Feed
+
+Kind = Literal["image", "sequence", "tokens", "other"]
+_CHANNELS = (1, 3, 4)
+
+DEFAULTS: dict[str, tuple[float, float]] = {
+    "rotate": (-10, 10), "scale": (0.9, 1.1), "shift": (-0.1, 0.1), "crop": (0.8, 1.0), "brightness": (-0.2, 0.2),
+    "noise": (0.05, 0.05), "mask": (0.0, 0.1), "tokens": (0.15, -1.0), "mixup": (0.2, 0.2),
+}  # fmt: skip
+AROUND_ZERO = {"rotate", "shift", "brightness"}
+SUITS: dict[str, tuple[Kind, ...]] = {
+    "flip": ("image",), "rotate": ("image",), "scale": ("image",), "crop": ("image",), "brightness": ("image",),
+    "shift": ("image", "sequence"), "noise": ("image", "sequence"), "mask": ("image", "sequence"),
+    "tokens": ("tokens",), "mixup": ("image", "sequence"),
+}  # fmt: skip
+"""Which kinds of input a name works on."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Augmentation:
+    """What `--augment` asks for. `flips` holds the axes; `strengths` a range per name."""
+
+    flips: str
+    strengths: Mapping[str, tuple[float, float]]
+
+    def apply(self, feed: Feed, random: np.random.Generator) -> dict[str, Array]:
+        """One sample, changed. Shapes and dtypes stay."""
+        return {name: self._changed(array, random) for name, array in feed.items()}
+
+    def blend(self, feed: Feed, random: np.random.Generator) -> tuple[dict[str, Array], Array, Array]:
+        """Mix-up of a batch: the feed, each row's partner, and the weight of the row itself (1 without mix-up)."""
+        rows = len(next(iter(feed.values()))) if feed else 0
+        partners, own = np.arange(rows), np.ones(rows, np.float32)
+        if "mixup" not in self.strengths or rows < 2:
+            return dict(feed), partners, own
+        alpha = self.strengths["mixup"][0]
+        partners = random.permutation(rows)
+        own = np.maximum(weights := random.beta(alpha, alpha, rows), 1 - weights).astype(np.float32)
+        return {name: _blended(array, partners, own) for name, array in feed.items()}, partners, own
+
+    def unsuited(self, feed: Feed) -> list[str]:
+        """The names that no input of this feed is of a kind for."""
+        kinds = {kind_of(array) for array in feed.values()}
+        return [name for name in (*(["flip"] if self.flips else []), *self.strengths) if not kinds & set(SUITS[name])]
+
+    def _changed(self, array: Array, random: np.random.Generator) -> Array:
+        found = {"image": self._image, "sequence": self._sequence, "tokens": self._tokens}.get(kind_of(array))
+        return array if found is None else found(array, random)
+
+    def _image(self, array: Array, random: np.random.Generator) -> Array:
+        last = _channels_last(array)
+        rows = np.moveaxis(array, -1, 1) if last else array
+        changed = np.stack([self._one_image(row, random) for row in rows])
+        return _as(np.moveaxis(changed, 1, -1) if last else changed, array)
+
+    def _one_image(self, image: Array, random: np.random.Generator) -> Array:
+        where = self._map(random)
+        moved = image.astype(np.float32) if where.identity else where.apply(image)
+        if "brightness" in self.strengths:
+            moved = moved + random.uniform(*self.strengths["brightness"]) * moved.std()
+        if "mask" in self.strengths:
+            moved = _masked(moved, (1, 2), self.strengths["mask"], random)
+        return self._noisy(moved, random)
+
+    def _map(self, random: np.random.Generator) -> Map:
+        def draw(name: str, otherwise: float) -> float:
+            return float(random.uniform(*self.strengths[name])) if name in self.strengths else otherwise
+
+        area = draw("crop", 1.0)
+        room = (1 - area**0.5) / 2
+        place = random.uniform(-room, room, 2) if room > 0 else (0.0, 0.0)
+        return Map(
+            angle=draw("rotate", 0.0),
+            zoom=draw("scale", 1.0) / area**0.5,
+            shift_x=draw("shift", 0.0) + float(place[0]),
+            shift_y=draw("shift", 0.0) + float(place[1]),
+            mirror_x="h" in self.flips and bool(random.random() < 0.5),
+            mirror_y="v" in self.flips and bool(random.random() < 0.5),
+        )
+
+    def _sequence(self, array: Array, random: np.random.Generator) -> Array:
+        time = _time_axis(array)
+        rows = []
+        for row in array.astype(np.float32):
+            if "shift" in self.strengths:
+                row = _delayed(row, time - 1, round(random.uniform(*self.strengths["shift"]) * row.shape[time - 1]))
+            if "mask" in self.strengths:
+                row = _masked(row, (time - 1,), self.strengths["mask"], random)
+            rows.append(self._noisy(row, random))
+        return _as(np.stack(rows), array)
+
+    def _noisy(self, array: Array, random: np.random.Generator) -> Array:
+        if "noise" not in self.strengths:
+            return array
+        amount = random.uniform(*self.strengths["noise"]) * array.std()
+        noisy: Array = array + amount * random.standard_normal(array.shape, dtype=np.float32)
+        return noisy
+
+    def _tokens(self, array: Array, random: np.random.Generator) -> Array:
+        if "tokens" not in self.strengths:
+            return array
+        share, identity = self.strengths["tokens"]
+        live = array[array != 0]
+        others = random.choice(live, array.shape) if identity < 0 else np.full_like(array, int(identity))
+        chosen = (random.random(array.shape) < share) & (array != 0)
+        replaced: Array = np.where(chosen, others, array).astype(array.dtype)
+        return replaced
+
+
+def parse(text: str) -> Augmentation:
+    """`flip,rotate=10,scale=0.9:1.1` as an `Augmentation`. Raises `ConfigError`."""
+    flips, strengths = "", {}
+    for part in filter(None, (part.strip() for part in text.split(","))):
+        name, given, strength = part.partition("=")
+        if name not in SUITS:
+            raise ConfigError(f"--augment {name!r} is not known; choose from {', '.join(SUITS)}")
+        if name == "flip":
+            flips = _flips(strength if given else "h")
+        else:
+            strengths[name] = _range(name, strength) if given else DEFAULTS[name]
+    if not flips and not strengths:
+        raise ConfigError("--augment names nothing; write it like flip,rotate=10,scale=0.9:1.1")
+    return Augmentation(flips, strengths)
+
+
+def kind_of(array: Array) -> Kind:
+    """What an input with values like `array` is taken for."""
+    if convert.is_float(array.dtype) or (array.ndim == 4 and array.dtype == np.uint8):
+        kinds: dict[int, Kind] = {2: "sequence", 3: "sequence", 4: "image"}
+        return kinds.get(array.ndim, "other")
+    whole = array.dtype.kind in "iu" and array.ndim == 2
+    return "tokens" if whole and len(np.unique(array)) > 2 else "other"
+
+
+def augmented(samples: Samples, text: str, times: int, seed: int) -> Samples:
+    """`samples` followed by `times - 1` changed copies of each, lazily read and the same whenever they are read.
+
+    Labels follow. Mix-up takes a batch and is refused here. Raises `ConfigError`, `DataError`.
+    """
+    how = parse(text)
+    if "mixup" in how.strengths:
+        raise ConfigError("--augment mixup needs batches with a teacher: it is for training only")
+    refuse_unsuited(how, samples)
+    reader = _Augmented(samples.reader, list(samples.indices), how, seed)
+    labels = None if samples.labels is None else np.concatenate([samples.labels] * times)
+    note = f"{len(samples)} samples were augmented ({text}) to {len(samples) * times}"
+    return dataclasses.replace(
+        samples, reader=reader, indices=range(len(samples) * times), labels=labels, notes=(*samples.notes, note)
+    )
+
+
+def refuse_unsuited(how: Augmentation, samples: Samples) -> None:
+    """Raise `ConfigError` if a part of `how` could change nothing in these samples."""
+    if len(samples) and (names := how.unsuited(samples[0])):
+        raise ConfigError(f"--augment {', '.join(names)} suits no input of this model: leave it out")
+
+
+@dataclasses.dataclass(frozen=True)
+class _Augmented:
+    inner: Reader
+    indices: Sequence[int]
+    how: Augmentation
+    seed: int
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def read(self, index: int) -> dict[str, Array]:
+        copy, position = divmod(index, len(self.indices))
+        feed = self.inner.read(self.indices[position])
+        return feed if copy == 0 else self.how.apply(feed, np.random.default_rng([self.seed, index]))
+
+
+def _flips(text: str) -> str:
+    if not text or set(text) - {"h", "v"}:
+        raise ConfigError(f"--augment flip={text}: write flip=h, flip=v or flip=hv")
+    return text
+
+
+def _range(name: str, text: str) -> tuple[float, float]:
+    try:
+        numbers = [float(number) for number in text.split(":")]
+    except ValueError:
+        numbers = []
+    if len(numbers) == 1:
+        numbers = list(_spread(name, numbers[0]))
+    if len(numbers) != 2 or not _sensible(name, numbers[0], numbers[1]):
+        raise ConfigError(f"--augment {name}={text}: give one number or LOW:HIGH that make sense for {name}")
+    return numbers[0], numbers[1]
+
+
+def _spread(name: str, number: float) -> tuple[float, float]:
+    ranges: dict[str, Callable[[], tuple[float, float]]] = {
+        "scale": lambda: (min(number, 1 / number), max(number, 1 / number)) if number > 0 else (0.0, 0.0),
+        "crop": lambda: (number, 1.0),
+        "mask": lambda: (0.0, number),
+        "tokens": lambda: (number, -1.0),
+    }
+    if name in ranges:
+        return ranges[name]()
+    return (-abs(number), abs(number)) if name in AROUND_ZERO else (number, number)
+
+
+def _sensible(name: str, low: float, high: float) -> bool:
+    if not np.isfinite([low, high]).all() or (low > high and name != "tokens"):
+        return False
+    limits = {"scale": (1e-3, 1e3), "crop": (1e-3, 1), "mask": (0, 1), "noise": (0, 1e3), "mixup": (1e-3, 1e3),
+              "shift": (-1, 1), "tokens": (-1, 2**62)}  # fmt: skip
+    least, most = limits.get(name, (-1e3, 1e3))
+    return least <= min(low, high) and max(low, high) <= most and (name != "tokens" or 0 <= low <= 1)
+
+
+def _channels_last(array: Array) -> bool:
+    return array.shape[-1] in _CHANNELS and array.shape[1] not in _CHANNELS
+
+
+def _time_axis(array: Array) -> int:
+    return 1 if array.ndim == 2 or array.shape[1] >= array.shape[2] else 2
+
+
+def _delayed(row: Array, axis: int, steps: int) -> Array:
+    """Moved along `axis`; what comes in repeats the border."""
+    where = np.clip(np.arange(row.shape[axis]) - steps, 0, row.shape[axis] - 1)
+    return np.take(row, where, axis)
+
+
+def _masked(array: Array, axes: Sequence[int], share: tuple[float, float], random: np.random.Generator) -> Array:
+    """A block set to the mean: along each of `axes` a span of a random share of its length."""
+    block: list[slice] = [slice(None)] * array.ndim
+    for axis in axes:
+        length = round(random.uniform(*share) * array.shape[axis])
+        begin = int(random.integers(0, array.shape[axis] - length + 1))
+        block[axis] = slice(begin, begin + length)
+    masked = array.copy()
+    masked[tuple(block)] = array.mean()
+    found: Array = masked
+    return found
+
+
+def _blended(array: Array, partners: Array, own: Array) -> Array:
+    if kind_of(array) not in SUITS["mixup"]:
+        return array
+    weight = own.reshape(-1, *[1] * (array.ndim - 1))
+    return _as(array * weight + array[partners] * (1 - weight), array)
+
+
+def _as(changed: Array, original: Array) -> Array:
+    if convert.is_float(original.dtype):
+        same: Array = np.ascontiguousarray(changed.astype(original.dtype))
+        return same
+    limits = np.iinfo(original.dtype)
+    pixels: Array = np.clip(np.rint(changed), limits.min, limits.max).astype(original.dtype)
+    return pixels

@@ -1,0 +1,58 @@
+"""Moving the pixels of an image by a random affine map, in numpy.
+
+An output pixel p (coordinates relative to the centre, in pixels) is read at A p + t by bilinear interpolation, beyond
+the border from the nearest pixel there. One map serves rotation, scaling, shifting, cropping and mirroring, so the
+image is interpolated only once:
+
+    A = R(angle) / zoom,   t = the shift, plus where the crop lies,   mirrored by changing the sign of a column of A
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import numpy as np
+
+from optimizer.model.ports import Array
+
+
+@dataclasses.dataclass
+class Map:
+    """An affine map of pixels. `zoom` above 1 enlarges; shifts are shares of width and height."""
+
+    angle: float = 0.0
+    """In degrees, counter-clockwise as seen."""
+    zoom: float = 1.0
+    shift_x: float = 0.0
+    shift_y: float = 0.0
+    mirror_x: bool = False
+    mirror_y: bool = False
+
+    @property
+    def identity(self) -> bool:
+        return self == Map()
+
+    def apply(self, image: Array) -> Array:
+        """`image` of shape (C, H, W), any real dtype, as float32 of the same shape."""
+        height, width = image.shape[1:]
+        y, x = np.meshgrid(np.arange(height) - (height - 1) / 2, np.arange(width) - (width - 1) / 2, indexing="ij")
+        x, y = (-x if self.mirror_x else x), (-y if self.mirror_y else y)
+        cosine, sine = (f(math.radians(self.angle)) / self.zoom for f in (math.cos, math.sin))
+        from_x = cosine * x - sine * y - self.shift_x * width + (width - 1) / 2
+        from_y = sine * x + cosine * y - self.shift_y * height + (height - 1) / 2
+        return bilinear(image, from_x, from_y)
+
+
+def bilinear(image: Array, x: Array, y: Array) -> Array:
+    """`image` (C, H, W) read at the real coordinates `x`, `y` (H, W); the border continues outside."""
+    height, width = image.shape[1:]
+    x, y = np.clip(x, 0, width - 1), np.clip(y, 0, height - 1)
+    left, top = np.minimum(x.astype(np.intp), max(width - 2, 0)), np.minimum(y.astype(np.intp), max(height - 2, 0))
+    right, bottom = np.minimum(left + 1, width - 1), np.minimum(top + 1, height - 1)
+    u, v = (x - left).astype(np.float32), (y - top).astype(np.float32)
+    flat = image.reshape(len(image), -1).astype(np.float32)
+    upper = flat[:, top * width + left] * (1 - u) + flat[:, top * width + right] * u
+    lower = flat[:, bottom * width + left] * (1 - u) + flat[:, bottom * width + right] * u
+    found: Array = upper * (1 - v) + lower * v
+    return found

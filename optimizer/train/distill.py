@@ -1,0 +1,210 @@
+"""Fine-tuning: a student is trained to answer as its teacher does. The teacher may be any model with the same inputs
+and outputs; usually it is what the student was before it was compressed.
+
+1. The student's graph is evaluated in torch, and must answer as ONNX Runtime does (to `PARITY`).
+2. A part of the samples is held back. Weights move on the rest (`loop`), and the best step on that part counts.
+3. The weights go back into their places in the graph, and the result must answer in ONNX Runtime as it did in torch.
+
+It is refused (`BoundMissed`, nothing is returned) when nothing in the student can change, when there are too few
+samples to hold any back, when a loss is not finite, and when no step was better than the start.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import onnx_ir as ir
+
+from optimizer.data import augment
+from optimizer.data.samples import Samples
+from optimizer.errors import BoundMissed, ConfigError, DataError
+from optimizer.model import io
+from optimizer.model.ports import Array, Feed
+from optimizer.recipe import Finetune
+from optimizer.runtime.session import Options, open_session
+from optimizer.train import checkpoint, matching
+from optimizer.train.evaluator import Evaluator, import_torch
+from optimizer.train.loop import Loop, Watch, Where
+from optimizer.train.parameters import Parameters
+from optimizer.train.rates import best_rate
+from optimizer.train.teacher import Teacher
+from optimizer.train.training import Score, Trainer
+
+PARITY = 1e-3
+"""The largest difference between torch and ONNX Runtime, in units of the largest output."""
+QUANTIZED_PARITY = 0.1
+"""The same where values are rounded on the way: one step more or less in few places is no error."""
+LEAST = 4
+"""The fewest samples that can be split into some to learn from and some to judge by."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """A tuned student and how it got there."""
+
+    model: ir.Model
+    before: Score
+    after: Score
+    steps: int
+    best_step: int
+    seconds: float
+    rate: float
+    learnt: int
+    """How many numbers were learnt."""
+    parity: tuple[float, float]
+    """Difference between torch and ONNX Runtime before and after."""
+    history: list[list[float]]
+
+
+def split(samples: Samples, step: Finetune, seed: int) -> tuple[Samples, Samples]:
+    """Samples to learn from, and those held back. Raises `BoundMissed` where there are too few."""
+    if len(samples) < LEAST:
+        raise BoundMissed(f"{len(samples)} samples are not enough to improve a model: give at least {LEAST}")
+    held, rest = samples.split(step.holdout, seed)
+    return rest, held
+
+
+def distill(
+    student: ir.Model,
+    teacher: ir.Model,
+    samples: Samples,
+    step: Finetune,
+    *,
+    seed: int = 0,
+    threads: int = 1,
+    output: Path | None = None,
+    resume: bool = False,
+    watch: Watch = lambda step, steps, loss, agreement: None,
+) -> Outcome:
+    """A tuned clone of `student`. `samples` fit the teacher; checkpoints go beside `output`.
+
+    Raises `BoundMissed`, `Unsupported` (an op has no gradient), `ConfigError`, `DataError`, `MissingExtra`.
+    """
+    with _threads(threads):
+        rest, held = split(samples, step, seed)
+        trainer = prepare(student, teacher, rest, step, threads)
+        parity = check(student, trainer, held[0], threads)
+        start = trainer.score(held)
+        if not np.isfinite(start.loss):
+            raise BoundMissed("the student's loss is not finite before any training: check the model and the data")
+        where = None
+        if output is not None:
+            where = Where(checkpoint.path_of(output), fingerprint(student, teacher, samples, step, seed), resume)
+        rate = step.lr if step.lr is not None else best_rate(trainer, rest, held, seed)
+        state = Loop(trainer, rest, held, step, seed, rate, where, watch).run(start)
+        if where is not None:
+            where.path.unlink(missing_ok=True)
+        if state.best_step == 0:
+            raise BoundMissed(
+                f"no step of {state.step} did better than the start (held-back loss {start.loss:.4g}): more or other "
+                "--data is needed, or another --lr; nothing was written"
+            )
+        tuned = student.clone()
+        trainer.parameters.write(tuned)
+        after = check(tuned, trainer, held[0], threads)
+        score = trainer.score(held)
+    return Outcome(tuned, start, score, state.step, state.best_step, state.seconds, rate, trainer.parameters.count,
+                   (parity, after), state.history)  # fmt: skip
+
+
+def prepare(student: ir.Model, teacher: ir.Model, samples: Samples, step: Finetune, threads: int) -> Trainer:
+    """Student and teacher, matched and ready to be trained."""
+    evaluator = Evaluator(student)
+    parameters = Parameters(evaluator, student)
+    if not parameters.count:
+        raise BoundMissed("nothing in the student can change: no weight was found that feeds an operator")
+    inputs = matching.inputs(student, teacher)
+    first, second = samples[0], samples[1]
+    examples = _examples(teacher, samples, (), threads)
+    outputs = matching.outputs(student, teacher, step.outputs, examples, step.loss)
+    if step.labels and (samples.labels is None or not any(output.kind in ("kl", "logits") for output in outputs)):
+        raise ConfigError("the label loss needs labels in --data and an output of class scores: leave it out")
+    augmentation = None if step.augment is None else augment.parse(step.augment)
+    if augmentation is not None:
+        augment.refuse_unsuited(augmentation, samples)
+    trainer = Trainer(evaluator, parameters, Teacher(teacher, (), threads), inputs, outputs, {}, step, augmentation)
+    _check_shapes(trainer, first, examples)
+    if step.features:
+        trainer.inside = _features(trainer, student, teacher, samples, threads)
+        trainer.teacher = Teacher(teacher, list(trainer.inside), threads)
+    trainer.try_joining(first, second)
+    trainer.teacher.try_joining(first, second)
+    return trainer
+
+
+def _examples(teacher: ir.Model, samples: Samples, inside: tuple[str, ...], threads: int) -> dict[str, Array]:
+    """Answers of the teacher to one sample."""
+    return Teacher(teacher, inside, threads).answer([samples[0]])
+
+
+def _check_shapes(trainer: Trainer, feed: Feed, examples: dict[str, Array]) -> None:
+    found = trainer.peek(feed, [output.student for output in trainer.outputs])
+    for output in trainer.outputs:
+        own, other = found[output.student].shape, examples[output.teacher].shape
+        if own != other:
+            raise DataError(f"output {output.teacher!r} has shape {other} in the teacher and {own} in the student")
+
+
+def _features(
+    trainer: Trainer, student: ir.Model, teacher: ir.Model, samples: Samples, threads: int
+) -> dict[str, float]:
+    """Tensors inside both, of one shape, of which the student explains some of the teacher's variance already."""
+    names = matching.common_tensors(student, teacher)
+    wanted = _examples(teacher, samples, tuple(names), threads)
+    found = trainer.peek(samples[0], names)
+    spreads = {name: matching.spread(wanted[name]) for name in found if wanted[name].dtype.kind == "f"}
+    good = [name for name, spread in spreads.items() if _explains(found[name], wanted[name], spread)]
+    return {name: spreads[name] for name in matching.spaced(good)}
+
+
+def _explains(own: Array, wanted: Array, spread: float) -> bool:
+    return own.shape == wanted.shape and float(np.square(own - wanted).mean()) < spread
+
+
+def check(model: ir.Model, trainer: Trainer, feed: Feed, threads: int) -> float:
+    """How far torch and ONNX Runtime are apart on one sample. Raises `ConfigError` beyond the tolerance."""
+    session = open_session(model, Options(threads=threads))
+    own = dict(zip(session.outputs, session.run(trainer.inputs.feed(feed)), strict=True))
+    found = trainer.peek(feed, list(own))
+    worst = max((_apart(found[name], array) for name, array in own.items() if array.dtype.kind == "f"), default=0.0)
+    rounded = any("Quantize" in node.op_type or "Integer" in node.op_type for graph in model.graphs() for node in graph)
+    if not worst <= (QUANTIZED_PARITY if rounded else PARITY):
+        raise ConfigError(
+            f"torch and ONNX Runtime differ by {worst:.2g} of the output on this model: it cannot be trained faithfully"
+        )
+    return worst
+
+
+def _apart(found: Array, expected: Array) -> float:
+    if found.shape != expected.shape:
+        return float("inf")
+    expected = expected.astype(np.float64)
+    live = np.isfinite(expected)
+    scale = np.abs(expected[live]).max(initial=1e-6)
+    return float(np.abs(found[live] - expected[live]).max(initial=0.0) / scale)
+
+
+def fingerprint(student: ir.Model, teacher: ir.Model, samples: Samples, step: Finetune, seed: int) -> str:
+    """What a checkpoint depends on, as one hash."""
+    parts = [json.dumps(dataclasses.asdict(step), sort_keys=True), samples.source, str(len(samples)), str(seed)]
+    digest = hashlib.sha256("\n".join(parts).encode())
+    for model in (student, teacher):
+        digest.update(hashlib.sha256(io.to_bytes(model)).digest())
+    return digest.hexdigest()
+
+
+@contextlib.contextmanager
+def _threads(count: int) -> Iterator[None]:
+    torch = import_torch()
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

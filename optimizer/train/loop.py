@@ -1,0 +1,205 @@
+"""The optimization loop: schedule, running average, early stopping, the best step, checkpoints.
+
+Step k draws its samples from a shuffle seeded by (seed, epoch) and its augmentation from (seed, k), so the state after
+step k does not depend on whether the run was interrupted. The learning rate rises over the warm-up and falls as a
+cosine, by steps or, with a limit on time, by whichever of steps and time is further along.
+
+About `EVALUATIONS` times the averaged weights are judged on the held-back samples; the best of them, the start
+included, are what the student ends with.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from optimizer.data.samples import Samples
+from optimizer.errors import BoundMissed
+from optimizer.model.ports import Array
+from optimizer.recipe import Finetune
+from optimizer.train import checkpoint
+from optimizer.train.checkpoint import State
+from optimizer.train.table import Tensor
+from optimizer.train.training import Score, Trainer
+
+EVALUATIONS = 40
+TYPICAL_STEPS = 1500
+LEAST_EPOCHS = 3
+_CHECKPOINT_COST = 0.05
+"""Share of the time that writing checkpoints may take."""
+_MOMENTUM = 0.9
+
+Watch = Callable[[int, int, float, "float | None"], None]
+"""Called after each step with the step, the number of steps, the training loss and the last agreement."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Where:
+    """Where checkpoints go, and whether to go on from the one that is there."""
+
+    path: Path
+    fingerprint: str
+    resume: bool
+
+
+@dataclasses.dataclass
+class Loop:
+    """One run of training. `run` leaves the best weights in the trainer's parameters."""
+
+    trainer: Trainer
+    train: Samples
+    held: Samples
+    step: Finetune
+    seed: int
+    rate: float
+    where: Where | None
+    watch: Watch
+
+    def __post_init__(self) -> None:
+        self.torch = self.trainer.evaluator.torch
+        self.tensors: dict[str, Tensor] = self.trainer.parameters.tensors
+        self.optimizer = build(self.torch, self.step, self.tensors, self.trainer.parameters.decayed(), self.rate)
+        self.per_epoch = max(math.ceil(len(self.train) / self.step.batch), 1)
+        epochs = self.step.epochs or max(LEAST_EPOCHS, math.ceil(TYPICAL_STEPS / self.per_epoch))
+        self.steps = epochs * self.per_epoch
+        self.every = max(self.steps // EVALUATIONS, 1)
+        self.average = self.trainer.parameters.state()
+
+    def run(self, start: Score) -> State:
+        """Train from `start` (the score of the student as it is) and return how it went."""
+        state = State(0, 0.0, 0, start.loss, 0, [_entry(0, math.nan, start)], _prefixed("best", self.average))
+        if self.where is not None and self.where.resume and self.where.path.exists():
+            state = checkpoint.load(self.where.path, self.where.fingerprint)
+            self._restore(state)
+        begun, saved, cost = time.monotonic() - state.seconds, time.monotonic(), 0.0
+        recent: list[float] = []
+        while state.step < self.steps and state.stale < self.step.patience and not self._late(state):
+            recent.append(self._one(state))
+            state.step += 1
+            state.seconds = time.monotonic() - begun
+            if state.step % self.every == 0 or state.step == self.steps or self._late(state):
+                self._judge(state, float(np.mean(recent)))
+                recent = []
+            agreement = state.history[-1][3]
+            self.watch(state.step, self.steps, recent[-1] if recent else state.history[-1][1],
+                       None if agreement < 0 else agreement)  # fmt: skip
+            if not recent and time.monotonic() - saved > cost / _CHECKPOINT_COST:
+                saved = time.monotonic()
+                self._save(state)
+                cost = time.monotonic() - saved
+        self.trainer.parameters.load(_part("best", state.arrays))
+        return state
+
+    def _late(self, state: State) -> bool:
+        return self.step.minutes is not None and state.seconds >= 60 * self.step.minutes
+
+    def _progress(self, state: State) -> float:
+        by_time = 0.0 if self.step.minutes is None else state.seconds / (60 * self.step.minutes)
+        return max(state.step / self.steps, by_time)
+
+    def _one(self, state: State) -> float:
+        epoch, position = divmod(state.step, self.per_epoch)
+        order = np.random.default_rng([self.seed, epoch]).permutation(len(self.train))
+        chosen = [int(i) for i in order[position * self.step.batch : (position + 1) * self.step.batch]]
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.rate * factor(self._progress(state), self.step.warmup)
+        loss = descend(
+            self.trainer, self.optimizer, self.train, chosen, np.random.default_rng([self.seed, 1, state.step])
+        )
+        decay = min(self.step.ema, (1 + state.step) / (10 + state.step)) if self.step.ema else 0.0
+        for name, tensor in self.tensors.items():
+            self.average[name] *= decay
+            self.average[name] += (1 - decay) * tensor.detach().numpy()
+        return loss
+
+    def _judge(self, state: State, training_loss: float) -> None:
+        """Score the averaged weights; keep them if they are the best so far."""
+        now = self.trainer.parameters.state()
+        self.trainer.parameters.load(self.average)
+        score = self.trainer.score(self.held)
+        self.trainer.parameters.load(now)
+        state.history.append(_entry(state.step, training_loss, score))
+        state.stale += 1
+        if score.loss < state.best_loss:
+            state.best_loss, state.best_step, state.stale = score.loss, state.step, 0
+            state.arrays = _prefixed("best", self.average)
+
+    def _save(self, state: State) -> None:
+        if self.where is None:
+            return
+        moments = {
+            f"optimizer/{name}/{key}": np.asarray(value.detach().numpy())
+            for name, tensor in self.tensors.items()
+            for key, value in self.optimizer.state.get(tensor, {}).items()
+            if value is not None
+        }
+        best = _prefixed("best", _part("best", state.arrays))
+        now, average = _prefixed("now", self.trainer.parameters.state()), _prefixed("average", self.average)
+        kept = dataclasses.replace(state, arrays={**best, **now, **average, **moments})
+        checkpoint.save(self.where.path, kept, self.where.fingerprint)
+
+    def _restore(self, state: State) -> None:
+        self.trainer.parameters.load(_part("now", state.arrays))
+        self.average = _part("average", state.arrays)
+        for name, tensor in self.tensors.items():
+            found = _part(f"optimizer/{name}", state.arrays)
+            if found:
+                self.optimizer.state[tensor] = {
+                    key: self.torch.from_numpy(value.copy()) for key, value in found.items()
+                }
+
+
+def build(torch: Any, step: Finetune, tensors: Mapping[str, Tensor], decayed: set[str], rate: float) -> Any:
+    """The torch optimizer; only matrices decay."""
+    groups = [
+        {"params": [tensor for name, tensor in tensors.items() if name in decayed], "weight_decay": step.weight_decay},
+        {"params": [tensor for name, tensor in tensors.items() if name not in decayed], "weight_decay": 0.0},
+    ]
+    groups = [group for group in groups if group["params"]]
+    if step.optimizer == "sgd":
+        return torch.optim.SGD(groups, lr=rate, momentum=_MOMENTUM, nesterov=True)
+    return torch.optim.AdamW(groups, lr=rate)
+
+
+def descend(
+    trainer: Trainer, optimizer: Any, samples: Samples, chosen: list[int], random: np.random.Generator
+) -> float:
+    """One step of the optimizer on the samples at `chosen`; returns the loss. Raises `BoundMissed`."""
+    loss = trainer.loss(samples, chosen, random)
+    optimizer.zero_grad()
+    if not loss.requires_grad:
+        raise BoundMissed("the outputs do not depend on any weight that can change: there is nothing to train")
+    loss.backward()
+    torch, tensors = trainer.evaluator.torch, trainer.parameters.tensors.values()
+    limit = trainer.step.clip or math.inf
+    norm = torch.nn.utils.clip_grad_norm_([tensor for tensor in tensors if tensor.grad is not None], limit)
+    if not math.isfinite(float(loss.detach())) or not math.isfinite(float(norm)):
+        raise BoundMissed("the loss is not finite: lower --lr, or check the data; nothing was written")
+    optimizer.step()
+    return float(loss.detach())
+
+
+def factor(progress: float, warmup: float) -> float:
+    """The share of the highest learning rate at `progress` in 0..1."""
+    if progress < warmup:
+        return (progress + 1e-3) / (warmup + 1e-3)
+    return 0.5 * (1 + math.cos(math.pi * min((progress - warmup) / max(1 - warmup, 1e-9), 1.0)))
+
+
+def _entry(step: int, loss: float, score: Score) -> list[float]:
+    training = score.loss if math.isnan(loss) else loss
+    return [float(step), training, score.loss, -1.0 if score.agreement is None else score.agreement]
+
+
+def _prefixed(part: str, arrays: Mapping[str, Array]) -> dict[str, Array]:
+    return {f"{part}/{name}": array.copy() for name, array in arrays.items()}
+
+
+def _part(part: str, arrays: Mapping[str, Array]) -> dict[str, Array]:
+    return {name.removeprefix(f"{part}/"): array for name, array in arrays.items() if name.startswith(f"{part}/")}

@@ -1,0 +1,191 @@
+"""The loss of a student on samples, and how well it does on those that are held back.
+
+    loss = mean over outputs of distance(student, teacher) + features * mean over tensors inside of their relative MSE
+           + labels * cross-entropy with the labels
+
+Samples of equal shapes are joined and run at once where the student allows it (tried out, as for the teacher), so a
+model whose file fixes the batch at 1 still trains in batches wherever its graph can take them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from optimizer.data.augment import Augmentation
+from optimizer.data.samples import Samples
+from optimizer.model.ports import Array, Feed
+from optimizer.recipe import Finetune
+from optimizer.train.dtypes import to_torch
+from optimizer.train.evaluator import Evaluator
+from optimizer.train.losses import Output, cross_entropy, distance, relative
+from optimizer.train.matching import Inputs
+from optimizer.train.parameters import Parameters
+from optimizer.train.table import Tensor, Unsupported
+from optimizer.train.teacher import Answers, Teacher, join, same, shapes
+
+
+@dataclasses.dataclass(frozen=True)
+class Group:
+    """Samples that are run at once: the teacher's feed and answers, and the labels of the rows and their partners."""
+
+    feed: dict[str, Array]
+    answers: Answers
+    count: int
+    labels: tuple[Array, Array] | None
+    own: Array
+    """Weight of each sample itself against its mix-up partner."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Score:
+    """Loss on held-back samples, and the share of equal answers where the outputs are class scores."""
+
+    loss: float
+    agreement: float | None
+
+
+@dataclasses.dataclass
+class Trainer:
+    """A student, its teacher and what they are compared on."""
+
+    evaluator: Evaluator
+    parameters: Parameters
+    teacher: Teacher
+    inputs: Inputs
+    outputs: tuple[Output, ...]
+    inside: Mapping[str, float]
+    """Tensors inside both, with the variance of the teacher's values."""
+    step: Finetune
+    augmentation: Augmentation | None
+    joined: bool = False
+
+    def try_joining(self, one: Feed, other: Feed) -> None:
+        """Find out whether the student can run two samples at once."""
+        if shapes(one) != shapes(other):
+            return
+        apart = join([self._answers(one), self._answers(other)])
+        try:
+            together = self._answers(join([one, other]))
+        except Unsupported:
+            return
+        self.joined = same(apart, together)
+
+    def loss(self, samples: Samples, positions: Sequence[int], random: np.random.Generator) -> Tensor:
+        """The mean loss over the samples at `positions`, augmented."""
+        given = self.parameters.given()
+        total: Any = 0.0
+        for group in self.groups(samples, positions, random):
+            total = total + self._loss(group, self._run(group.feed, given)) * (group.count / len(positions))
+        return total
+
+    def score(self, samples: Samples) -> Score:
+        """How the student does on samples as they are."""
+        with self.evaluator.torch.no_grad():
+            given = self.parameters.given()
+            total, equal, answers = 0.0, 0, 0
+            for start in range(0, len(samples), self.step.batch):
+                positions = range(start, min(start + self.step.batch, len(samples)))
+                for group in self.groups(samples, positions, None):
+                    found = self._run(group.feed, given)
+                    total += float(self._loss(group, found)) * group.count / len(samples)
+                    right, rows = self._agreement(group, found)
+                    equal, answers = equal + right, answers + rows
+        return Score(total, equal / answers if answers else None)
+
+    def groups(self, samples: Samples, positions: Sequence[int], random: np.random.Generator | None) -> Iterator[Group]:
+        """The samples at `positions` in as few groups as can be; augmented if there is a generator."""
+        feeds = [samples[position] for position in positions]
+        if random is not None and self.augmentation is not None:
+            feeds = [self.augmentation.apply(feed, random) for feed in feeds]
+        for members in self._alike(feeds):
+            mine = [feeds[member] for member in members]
+            where = [samples.indices[positions[member]] for member in members]
+            labels = None if samples.labels is None else samples.labels[[positions[member] for member in members]]
+            yield self._group(mine, where, labels, random)
+
+    def _alike(self, feeds: Sequence[Feed]) -> list[list[int]]:
+        if not self.joined:
+            return [[position] for position in range(len(feeds))]
+        alike: dict[tuple[tuple[str, tuple[int, ...]], ...], list[int]] = {}
+        for position, feed in enumerate(feeds):
+            alike.setdefault(tuple(shapes(feed).items()), []).append(position)
+        return list(alike.values())
+
+    def _group(
+        self, feeds: list[Feed], where: list[int], labels: Array | None, random: np.random.Generator | None
+    ) -> Group:
+        rows, count = join(feeds), len(feeds)
+        partners, own = np.arange(count), np.ones(count, np.float32)
+        if random is None or self.augmentation is None:
+            answers = join([self.teacher.remembered(index, feed) for index, feed in zip(where, feeds, strict=True)])
+        elif _rows(rows) == count:
+            rows, partners, own = self.augmentation.blend(rows, random)
+            answers = self.teacher.answer(_apart(rows, count))
+        else:
+            answers = self.teacher.answer(feeds)
+        pair = None if labels is None else (labels, labels[partners])
+        return Group(rows, answers, count, pair, own)
+
+    def peek(self, feed: Feed, names: Sequence[str]) -> dict[str, Array]:
+        """The student's values of these names for one feed of the teacher, as far as they are computed."""
+        with self.evaluator.torch.no_grad():
+            found = self._run(feed, self.parameters.given(), names)
+            return {name: found[name].numpy() for name in names if name in found}
+
+    def _run(self, feed: Feed, given: Any, more: Sequence[str] = ()) -> dict[str, Tensor]:
+        torch = self.evaluator.torch
+        tensors = {name: to_torch(torch, array) for name, array in self.inputs.feed(feed).items()}
+        keep = [*(output.student for output in self.outputs), *self.inside, *more]
+        return self.evaluator.run(tensors, given, keep)
+
+    def _answers(self, feed: Feed) -> Answers:
+        return self.peek(feed, [output.student for output in self.outputs])
+
+    def _loss(self, group: Group, found: Mapping[str, Tensor]) -> Tensor:
+        torch, step = self.evaluator.torch, self.step
+        wanted = {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in group.answers.items()
+                  if array.dtype.kind == "f"}  # fmt: skip
+        parts = [
+            distance(torch, output, found[output.student], wanted[output.teacher], step.temperature)
+            for output in self.outputs
+        ]
+        total = sum(parts) / len(parts)
+        if self.inside and step.features:
+            errors = [relative(torch, found[name], wanted[name], spread) for name, spread in self.inside.items()]
+            total = total + step.features * sum(errors) / len(errors)
+        if step.labels and group.labels is not None:
+            total = total + step.labels * self._labelled(group, found)
+        return total
+
+    def _labelled(self, group: Group, found: Mapping[str, Tensor]) -> Tensor:
+        torch = self.evaluator.torch
+        assert group.labels is not None
+        scores = next(output for output in self.outputs if output.kind in ("kl", "logits"))
+        own, partner = (
+            cross_entropy(torch, scores, found[scores.student], torch.from_numpy(labels)) for labels in group.labels
+        )
+        weight = torch.from_numpy(group.own)
+        if own.numel() != weight.numel():
+            return own.mean()
+        return (weight * own + (1 - weight) * partner).mean()
+
+    def _agreement(self, group: Group, found: Mapping[str, Tensor]) -> tuple[int, int]:
+        for output in self.outputs:
+            if output.kind in ("kl", "logits"):
+                own = found[output.student].argmax(-1).numpy()
+                return int((own == group.answers[output.teacher].argmax(-1)).sum()), own.size
+        return 0, 0
+
+
+def _rows(feed: Mapping[str, Array]) -> int:
+    return min((len(array) for array in feed.values() if array.ndim), default=0)
+
+
+def _apart(rows: Mapping[str, Array], count: int) -> list[dict[str, Array]]:
+    """The samples of a joined feed, one by one."""
+    parts = {name: np.split(array, count) if array.ndim else [array] * count for name, array in rows.items()}
+    return [{name: part[position] for name, part in parts.items()} for position in range(count)]
