@@ -10,16 +10,18 @@ from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
-from optimizer.bench import gates, measure, yardstick
+from optimizer.bench import earlier, gates, measure, yardstick
 from optimizer.bench.attribution import attribute
+from optimizer.bench.earlier import Earlier
 from optimizer.bench.errors import by_tensor
 from optimizer.bench.figures import gather
-from optimizer.bench.gates import Gate
-from optimizer.bench.measure import Race, Start
+from optimizer.bench.gates import Figure, Gate
+from optimizer.bench.measure import Plan, Race, Start
 from optimizer.bench.settings import Bench
 from optimizer.bench.subject import Subject, open_all
 from optimizer.bench.yardstick import Peak
 from optimizer.calibrate.metrics import compare_outputs
+from optimizer.errors import ConfigError
 from optimizer.report.records import Accuracy, Change, Latency, Machine, Result, to_json
 from optimizer.runtime import machine, stats
 
@@ -51,30 +53,127 @@ def bench(
 ) -> list[Result]:
     """Compare every candidate with the baseline: one result each, gates judged but not enforced.
 
-    Without a candidate the baseline is measured against itself. Raises `UserError`.
+    Without a candidate the baseline is measured against itself, or against the earlier run in `settings.baseline`.
+    Raises `UserError`.
     """
     settings, progress = settings or Bench(), progress or Silent()
     wanted = tuple(gates.parse(text) for text in settings.fail_if)
-    where = machine.describe(settings.threads)
-    subjects = open_all([Path(baseline), *map(Path, candidates)], settings)
-    plan = _plan(subjects, settings)
-    race = measure.run(plan, progress.stage("timing"))
-    starts = _starts(plan, wanted, settings, progress)
-    peak = yardstick.peak(settings.threads) if settings.per_op else None
+    if settings.baseline is not None and candidates:
+        raise ConfigError("--baseline FILE takes the place of the baseline: give one model only")
+    kept = earlier.load(settings.baseline) if settings.baseline is not None else None
+    run = _measured([Path(baseline), *map(Path, candidates)], settings, wanted, progress)
     found = []
-    for lane in range(1, max(2, len(subjects))):
-        pair = (subjects[0], subjects[min(lane, len(subjects) - 1)])
-        started = [starts[0], starts[min(lane, len(starts) - 1)]] if starts else []
-        result = _result(pair, race, lane, started, settings, where, progress)
-        if peak is not None:
-            result.details.update(_why(pair, race, settings, peak, progress))
-        figures = gather(result, race, lane, started)
+    for lane in run.lanes:
+        result, figures = run.result(lane, kept)
         found.append(dataclasses.replace(result, gates=tuple(gates.judge(gate, figures) for gate in wanted)))
     return found
 
 
-def _plan(subjects: Sequence[Subject], settings: Bench) -> measure.Plan:
-    return measure.Plan(
+@dataclasses.dataclass(frozen=True)
+class _Run:
+    """Everything that was measured, before it is put into words."""
+
+    settings: Bench
+    subjects: Sequence[Subject]
+    where: Machine
+    race: Race
+    starts: Sequence[Sequence[Start]]
+    peak: Peak | None
+    progress: Progress
+
+    @property
+    def lanes(self) -> Sequence[int]:
+        """The candidates' lanes in the race: the baseline's own second copy where there is no other."""
+        return range(1, len(self.subjects)) if len(self.subjects) > 1 else [self.race.copy]
+
+    def result(self, lane: int, kept: Earlier | None) -> tuple[Result, dict[str, Figure]]:
+        """The result of the candidate on `lane`, and its figures for the gates."""
+        subject = min(lane, len(self.subjects) - 1)
+        pair = self.subjects[0], self.subjects[subject]
+        starts = [self.starts[0], self.starts[subject]] if self.starts else []
+        result = self._result(pair, lane, starts)
+        figures = gather(result, self.race, lane, starts)
+        if self.settings.save_baseline is not None and subject == len(self.subjects) - 1:
+            earlier.save(self.settings.save_baseline, result, self.race, lane)
+        if kept is None:
+            return result, figures
+        compared = earlier.compare(result, kept, self.race, lane)
+        return compared, earlier.figures(compared, figures)
+
+    def _result(self, pair: tuple[Subject, Subject], lane: int, starts: Sequence[Sequence[Start]]) -> Result:
+        first, second = pair
+        return Result(
+            command="bench",
+            input=str(first.path),
+            output=str(second.path),
+            size_bytes=Change(first.size, second.size),
+            params=Change(first.cost.params, second.cost.params),
+            macs=Change(first.cost.macs, second.cost.macs),
+            machine=self.where,
+            latency_ms=_latency(self.race, lane),
+            accuracy=self._accuracy(first, second) if second is not first else None,
+            throughput=Change(self._rate(0), self._rate(lane)),
+            memory_bytes=_typical(starts, lambda start: start.memory, int),
+            load_ms=_typical(starts, lambda start: start.load * 1e3, float),
+            first_run_ms=_typical(starts, lambda start: start.first_run * 1e3, float),
+            warnings=self._warnings(pair),
+            details=self._details(lane) | self._why(pair),
+        )
+
+    def _accuracy(self, first: Subject, second: Subject) -> Accuracy:
+        tick = self.progress.stage("comparing answers", len(first.samples))
+        metric = self.settings.metric
+        return compare_outputs(first.session, second.session, first.samples, second.samples, metric, tick=tick)
+
+    def _rate(self, lane: int) -> float:
+        """Samples a second: with one caller by the clock of its runs, with several by that of their windows."""
+        times = self.race.times.runs if self.settings.concurrency == 1 else self.race.times.counted
+        return self.settings.batch / float(np.median(times[lane].times))
+
+    def _details(self, lane: int) -> dict[str, Any]:
+        same = self.race.same
+        return {
+            "batch": self.settings.batch,
+            "concurrency": self.settings.concurrency,
+            "spin": self.settings.spin,
+            "inconclusive": self.settings.inconclusive,
+            "processes": int(self.race.times.processes.max()) + 1,
+            "latency_quantiles_ms": {"before": _curve(self.race, 0), "after": _curve(self.race, lane)},
+            "same_model_twice": {"speedup": same.speedup, "ci95": [same.lo, same.hi]},
+        }
+
+    def _why(self, pair: tuple[Subject, Subject]) -> dict[str, Any]:
+        if self.peak is None:
+            return {}
+        self.progress.stage("profiling")
+        typical, threads = self.race.times.quantiles(0).p50, self.settings.threads
+        found = {"per_op": to_json(attribute(*pair, threads, typical, self.peak))}
+        if pair[0] is pair[1]:
+            return found
+        self.progress.stage("comparing inner tensors")
+        return {**found, "error_by_tensor": to_json(by_tensor(*pair, threads))}
+
+    def _warnings(self, pair: tuple[Subject, Subject]) -> tuple[str, ...]:
+        found = [*pair[0].samples.notes, *pair[1].samples.notes]
+        cores = min(self.where.cores, self.where.quota or math.inf)
+        if pair[0].samples.synthetic:
+            found.append("no --data given: timed and compared on synthetic inputs, which say little about real answers")
+        if self.race.floor > NOISY:
+            found.append(
+                f"the machine is noisy: one model against itself differed by up to {math.expm1(self.race.floor):.1%}; "
+                "close what else runs, or give more --time-budget"
+            )
+        if self.where.threads > cores:
+            found.append(f"{self.where.threads} threads are more than the {cores:g} cores there are")
+        if self.settings.spin:
+            found.append("measured with spinning threads, each model in a process of its own (--spin)")
+        return tuple(dict.fromkeys(found))
+
+
+def _measured(paths: Sequence[Path], settings: Bench, wanted: Sequence[Gate], progress: Progress) -> _Run:
+    where = machine.describe(settings.threads)
+    subjects = open_all(paths, settings)
+    plan = Plan(
         models=tuple(subject.path for subject in subjects),
         feeds=tuple(subject.timed(settings.batch) for subject in subjects),
         threads=settings.threads,
@@ -82,43 +181,14 @@ def _plan(subjects: Sequence[Subject], settings: Bench) -> measure.Plan:
         callers=settings.concurrency,
         budget=settings.time_budget * max(1, len(subjects) - 1),
         runs=settings.runs,
+        yardstick=settings.save_baseline is not None or settings.baseline is not None,
         seed=settings.seed,
     )
-
-
-def _starts(plan: measure.Plan, wanted: Sequence[Gate], settings: Bench, progress: Progress) -> list[list[Start]]:
-    if not settings.memory and not any(gate.metric in ("memory", "load", "first_run") for gate in wanted):
-        return []
-    return measure.start(plan, progress.stage("starting", measure.STARTS * len(plan.models)))
-
-
-def _result(
-    pair: tuple[Subject, Subject],
-    race: Race,
-    lane: int,
-    starts: Sequence[Sequence[Start]],
-    settings: Bench,
-    where: Machine,
-    progress: Progress,
-) -> Result:
-    first, second = pair
-    return Result(
-        command="bench",
-        input=str(first.path),
-        output=str(second.path),
-        size_bytes=Change(first.size, second.size),
-        params=Change(first.cost.params, second.cost.params),
-        macs=Change(first.cost.macs, second.cost.macs),
-        machine=where,
-        latency_ms=_latency(race, lane),
-        accuracy=_accuracy(first, second, settings, progress) if second is not first else None,
-        throughput=Change(_rate(race, 0, settings), _rate(race, lane, settings)),
-        memory_bytes=_typical(starts, lambda start: start.memory, int),
-        load_ms=_typical(starts, lambda start: start.load * 1e3, float),
-        first_run_ms=_typical(starts, lambda start: start.first_run * 1e3, float),
-        warnings=_warnings(pair, race, where, settings),
-        details=_details(race, settings),
-    )
+    race = measure.run(plan, progress.stage("timing"))
+    needs_starts = settings.memory or any(gate.metric in ("memory", "load", "first_run") for gate in wanted)
+    starts = measure.start(plan, progress.stage("starting", measure.STARTS * len(paths))) if needs_starts else []
+    peak = yardstick.peak(settings.threads) if settings.per_op else None
+    return _Run(settings, subjects, where, race, starts, peak, progress)
 
 
 def _latency(race: Race, lane: int) -> Latency:
@@ -134,19 +204,6 @@ def _latency(race: Race, lane: int) -> Latency:
     )
 
 
-def _accuracy(first: Subject, second: Subject, settings: Bench, progress: Progress) -> Accuracy:
-    tick = progress.stage("comparing answers", len(first.samples))
-    return compare_outputs(
-        first.session, second.session, first.samples, second.samples, settings.metric, tick=tick
-    )  # fmt: skip
-
-
-def _rate(race: Race, lane: int, settings: Bench) -> float:
-    """Samples a second: with one caller by the clock of its runs, with several by that of their windows."""
-    times = race.times.runs if settings.concurrency == 1 else race.times.counted
-    return settings.batch / float(np.median(times[lane].times))
-
-
 def _typical(
     starts: Sequence[Sequence[Start]], of: Callable[[Start], float], kind: Callable[[float], T]
 ) -> Change[T] | None:
@@ -156,38 +213,7 @@ def _typical(
     return Change(before, after)
 
 
-def _details(race: Race, settings: Bench) -> dict[str, Any]:
-    same = race.same
-    return {
-        "batch": settings.batch,
-        "concurrency": settings.concurrency,
-        "spin": settings.spin,
-        "processes": int(race.times.processes.max()) + 1,
-        "same_model_twice": {"speedup": same.speedup, "ci95": [same.lo, same.hi]},
-    }
-
-
-def _why(pair: tuple[Subject, Subject], race: Race, settings: Bench, peak: Peak, progress: Progress) -> dict[str, Any]:
-    progress.stage("profiling")
-    found = {"per_op": to_json(attribute(*pair, settings.threads, race.times.quantiles(0).p50, peak))}
-    if pair[0] is pair[1]:
-        return found
-    progress.stage("comparing inner tensors")
-    return {**found, "error_by_tensor": to_json(by_tensor(*pair, settings.threads))}
-
-
-def _warnings(pair: tuple[Subject, Subject], race: Race, where: Machine, settings: Bench) -> tuple[str, ...]:
-    first, second = pair
-    found = [*first.samples.notes, *second.samples.notes]
-    if first.samples.synthetic:
-        found.append("no --data given: timed and compared on synthetic inputs, which say little about real answers")
-    if race.floor > NOISY:
-        found.append(
-            f"the machine is noisy: one model against itself differed by up to {math.expm1(race.floor):.1%}; "
-            "close what else runs, or give more --time-budget"
-        )
-    if where.threads > min(where.cores, where.quota or math.inf):
-        found.append(f"{where.threads} threads are more than the {where.quota or where.cores:g} cores there are")
-    if settings.spin:
-        found.append("measured with spinning threads, each model in a process of its own (--spin)")
-    return tuple(dict.fromkeys(found))
+def _curve(race: Race, lane: int) -> list[float]:
+    """Every hundredth quantile of the latency, from 0 to 1, in milliseconds."""
+    quantiles = np.quantile(race.times.runs[lane].times, np.linspace(0, 1, 101)) * 1e3
+    return [float(value) for value in quantiles]

@@ -38,19 +38,19 @@ def gather(result: Result, race: Race, lane: int, starts: Sequence[Sequence[Star
 def times(race: Race, lane: int) -> dict[str, Figure]:
     """Latency and its quantiles, in milliseconds and as ratios `after / before`."""
     found = {name: _quantile(race, lane, q) for name, q in _QUANTILES.items()}
-    return found | {"latency": Figure(found["p50"].after, _widened(_inverse(Span(*race.speedup(lane))), race.floor))}
+    return found | {"latency": Figure(found["p50"].after, widened(_inverse(Span(*race.speedup(lane))), race.floor))}
 
 
 def _quantile(race: Race, lane: int, q: float) -> Figure:
     runs = race.times.runs
     ratio, after = stats.quantile_ratio(q, runs[0], runs[lane]), stats.quantile_span(q, runs[lane])
-    return Figure(Span(*(value * 1e3 for value in after)), _widened(ratio, race.floor))
+    return Figure(Span(*(value * 1e3 for value in after)), widened(ratio, race.floor))
 
 
 def _throughput(race: Race, lane: int, rate: float) -> Figure:
     """The rate is the inverse of a median time, and so is its interval."""
     wall = stats.quantile_span(0.5, race.times.counted[lane])
-    ratio = _widened(Span(*race.speedup(lane)), race.floor)
+    ratio = widened(Span(*race.speedup(lane)), race.floor)
     return Figure(Span(rate, rate * wall.value / wall.hi, rate * wall.value / wall.lo), ratio)
 
 
@@ -98,5 +98,6 @@ def _inverse(span: Span) -> Span:
     return Span(1 / span.value, 1 / span.hi, math.inf if span.lo == 0 else 1 / span.lo)
 
 
-def _widened(span: Span, floor: float) -> Span:
+def widened(span: Span, floor: float) -> Span:
+    """`span` with its ends moved apart by `floor`, a log ratio."""
     return Span(span.value, span.lo * math.exp(-floor), span.hi * math.exp(floor))

@@ -20,8 +20,9 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from optimizer.bench import process
+from optimizer.bench import process, yardstick
 from optimizer.bench.job import Contestant, Job, read_times, write_feeds
+from optimizer.model import io
 from optimizer.model.ports import Feed
 from optimizer.runtime import stats, timing
 from optimizer.runtime.stats import Estimate
@@ -46,6 +47,8 @@ class Plan:
     """Seconds after which no new process is begun."""
     runs: int | None = None
     """Measured rounds in all, instead of as many as it takes."""
+    yardstick: bool = False
+    """Whether work that never changes races along, to compare with runs at other times."""
     halfwidth: float = 0.01
     """How narrow the intervals shall be, as a log ratio."""
     seed: int = 0
@@ -53,7 +56,7 @@ class Plan:
 
 @dataclasses.dataclass(frozen=True)
 class Race:
-    """The times of all models, and of the baseline's second copy as the last."""
+    """The times of all models, then of the yardstick (if it was asked for), then of the baseline's second copy."""
 
     times: PairedTimes
 
@@ -65,10 +68,20 @@ class Race:
     @property
     def same(self) -> Estimate:
         """The A/A test: the baseline against itself."""
-        return self.times.speedup(len(self.times.runs) - 1)
+        return self.times.speedup(self.copy)
+
+    @property
+    def copy(self) -> int:
+        """The lane of the baseline's second copy."""
+        return len(self.times.runs) - 1
 
     def speedup(self, model: int) -> Estimate:
+        """How many times faster than the baseline a model is."""
         return self.times.speedup(model)
+
+    def against_yardstick(self, model: int) -> Estimate:
+        """How many times faster than the yardstick a model is."""
+        return self.times.speedup(model, baseline=len(self.times.runs) - 2)
 
 
 def run(plan: Plan, tick: Callable[[], None] = lambda: None) -> Race:
@@ -76,8 +89,10 @@ def run(plan: Plan, tick: Callable[[], None] = lambda: None) -> Race:
     parts: list[PairedTimes] = []
     began = time.perf_counter()
     with _contestants(plan) as (folder, models):
+        fixed = [_yardstick(folder)] if plan.yardstick else []
+        lanes = (*models, *fixed, models[0])
         while not parts or _goes_on(plan, parts, time.perf_counter() - began):
-            parts.append(_once(plan, folder, (*models, models[0]), len(parts), _overhead(parts, began)))
+            parts.append(_once(plan, folder, lanes, len(parts), _overhead(parts, began)))
             tick()
     return Race(timing.join(parts))
 
@@ -116,6 +131,13 @@ def _contestants(plan: Plan) -> Iterator[tuple[Path, tuple[Contestant, ...]]]:
             write_feeds(path, feeds)
             models.append(Contestant(str(model.resolve()), str(path)))
         yield folder, tuple(models)
+
+
+def _yardstick(folder: Path) -> Contestant:
+    model, feed = yardstick.product()
+    io.save(model, folder / "yardstick.onnx")
+    write_feeds(folder / "yardstick.npz", [feed])
+    return Contestant(str(folder / "yardstick.onnx"), str(folder / "yardstick.npz"))
 
 
 def _overhead(parts: Sequence[PairedTimes], began: float) -> float:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 import onnx_ir as ir
 
-from optimizer.model.ports import Array
+from optimizer.model.ports import Array, Feed
 from optimizer.runtime.session import Options, open_session
 
 SIZE = 384
@@ -33,21 +33,32 @@ class Peak(NamedTuple):
 
 def peak(threads: int) -> Peak:
     """Measure it, in about `2 * SECONDS`."""
+    return Peak(_rate(product(), threads), _rate(_product_int8(), threads))
+
+
+def product() -> tuple[ir.Model, Feed]:
+    """The product in float, and what to feed it: work that never changes."""
     rng = np.random.default_rng(0)
-    shape = (SIZE, SIZE)
-    return Peak(
-        _rate(_FLOAT, rng.random(shape, np.float32), rng.random(shape, np.float32), threads),
-        _rate(_INT8, rng.integers(0, 255, shape, np.uint8), rng.integers(-64, 64, shape, np.int8), threads),
-    )
+    return _model(_FLOAT, rng.random((SIZE, SIZE), np.float32)), {"x": rng.random((SIZE, SIZE), np.float32)}
 
 
-def _rate(text: str, data: Array, weight: Array, threads: int) -> float:
+def _product_int8() -> tuple[ir.Model, Feed]:
+    rng = np.random.default_rng(0)
+    factors = rng.integers(0, 255, (SIZE, SIZE), np.uint8), rng.integers(-64, 64, (SIZE, SIZE), np.int8)
+    return _model(_INT8, factors[1]), {"x": factors[0]}
+
+
+def _model(text: str, weight: Array) -> ir.Model:
     model = ir.from_onnx_text(_HEADER + text.format(n=SIZE))
     factor = model.graph.inputs.pop()
     factor.const_value = ir.tensor(weight)
     model.graph.register_initializer(factor)
+    return model
+
+
+def _rate(work: tuple[ir.Model, Feed], threads: int) -> float:
+    model, feed = work
     session = open_session(model, Options(threads=threads))
-    feed = {"x": data}
     best, end = float("inf"), time.perf_counter() + SECONDS
     while (began := time.perf_counter()) < end:
         session.run(feed)

@@ -55,6 +55,7 @@ def bench(
     from optimizer.bench.compare import bench as run
     from optimizer.bench.settings import Bench
     from optimizer.cli import bench_display, display
+    from optimizer.report import write
 
     settings = Bench(
         data=data,
@@ -75,9 +76,12 @@ def bench(
         baseline=earlier,
         seed=seed,
     )
+    write.check(report or [])
     with display.progress(quiet or as_json) as progress:
         results = run(baseline, candidates or [], settings, progress=progress)
     bench_display.show(results, as_json=as_json, quiet=quiet)
+    write.write(results, report or [])
+    write.summarize(results)
     gates.enforce(results, settings.inconclusive)
 
 
