@@ -127,7 +127,8 @@ def _bias_add(head: ir.Node) -> ir.Node | None:
     weight, array = int8.constant(head.inputs[1]), int8.constant(other)
     if weight is None or array is None or array.size != weight.shape[1] or array.shape[-1:] != weight.shape[1:]:
         return None
-    return reader
+    rank = int8.rank(head.outputs[0]) or 0
+    return reader if rank >= 2 and array.ndim <= rank else None
 
 
 def _clip(last: ir.Node) -> tuple[ir.Node, float, float] | None:
