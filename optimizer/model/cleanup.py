@@ -54,8 +54,9 @@ _FOLDED = "evaluated {} nodes that depend on constants only"
 def clean(model: ir.Model, opset: int | None = NEWEST) -> list[str]:
     """Rewrite `model` in place; returns one line per kind of change, and notes on what could not be done.
 
-    `opset` (13 to 17) is what older models are raised to; None leaves the opset alone. The model's tensors grow by
-    1 MB at most.
+    `opset` (13 to 17) is what older models are raised to; None leaves the opset alone. Evaluating constants
+    lets the model's tensors grow by 1 MB at most; besides, a weight that several nodes share is copied where a
+    normalization is folded into one of them.
     """
     found: Counter[str] = Counter()
     limit = cost.tensor_bytes(model) + folding.GROWTH
