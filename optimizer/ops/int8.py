@@ -77,6 +77,10 @@ def rank(value: ir.Value | None) -> int | None:
     return None if value is None or value.shape is None else len(value.shape)
 
 
+def _opset(node: ir.Node) -> int:
+    return 13 if node.graph is None else node.graph.opset_imports.get("", 13)
+
+
 def _weight(node: ir.Node, ranks: tuple[int, ...]) -> str | None:
     weight = constant(node.inputs[1])
     if weight is None:
@@ -102,7 +106,7 @@ def _gemm(node: ir.Node) -> str | None:
     if attribute(node, "alpha", 1.0) != 1.0 or attribute(node, "beta", 1.0) != 1.0:
         return "Gemm with alpha or beta other than 1"
     bias = constant(node.inputs[2]) if len(node.inputs) > 2 else None
-    if bias is not None and bias.ndim != 1 and bias.size != max(bias.shape, default=1):
+    if bias is not None and bias.size not in (1, *bias.shape[-1:]):
         return "the bias of this Gemm is a matrix"
     return _weight(node, (2,)) or _bias(node)
 
@@ -131,7 +135,7 @@ def _binary(node: ir.Node) -> str | None:
 def _max_pool(node: ir.Node) -> str | None:
     if len(node.outputs) > 1:
         return "MaxPool with indices"
-    return None if (node.version or 12) >= 12 else "MaxPool is int8 from opset 12 on"
+    return None if _opset(node) >= 12 else "MaxPool is int8 from opset 12 on"
 
 
 def _resize(node: ir.Node) -> str | None:
@@ -145,7 +149,7 @@ def _average(node: ir.Node) -> str | None:
 
 
 def _softmax(node: ir.Node) -> str | None:
-    axis, ndim = attribute(node, "axis", -1 if (node.version or 13) >= 13 else 1), rank(node.inputs[0])
+    axis, ndim = attribute(node, "axis", -1 if _opset(node) >= 13 else 1), rank(node.inputs[0])
     return None if ndim is not None and axis in (-1, ndim - 1) else "Softmax over another axis than the last"
 
 
