@@ -21,9 +21,9 @@ from tests.builders import model as parse
 Array = np.ndarray[Any, np.dtype[Any]]
 
 
-def build(text: str, arrays: Mapping[str, Array] | None = None, opset: int = 17) -> ir.Model:
+def build(text: str, arrays: Mapping[str, Array] | None = None, opset: int = 21) -> ir.Model:
     """A model from text, with `arrays` as its initializers; values and nodes are named, shapes inferred."""
-    net = parse(text, opset=opset)
+    net = parse(text, opset=opset, ir_version=10)
     values = ir.convenience.create_value_mapping(net.graph)
     for name, array in (arrays or {}).items():
         value = values.get(name) or ir.val(name)
