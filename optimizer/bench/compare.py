@@ -75,6 +75,8 @@ class _Run:
 
     settings: Bench
     subjects: Sequence[Subject]
+    accuracies: Sequence[Accuracy]
+    """One for each candidate."""
     where: Machine
     race: Race
     starts: Sequence[Sequence[Start]]
@@ -111,7 +113,7 @@ class _Run:
             macs=Change(first.cost.macs, second.cost.macs),
             machine=self.where,
             latency_ms=_latency(self.race, lane),
-            accuracy=self._accuracy(first, second) if second is not first else None,
+            accuracy=self.accuracies[lane - 1] if self.accuracies else None,
             throughput=Change(self._rate(0), self._rate(lane)),
             memory_bytes=_typical(starts, lambda start: start.memory, int),
             load_ms=_typical(starts, lambda start: start.load * 1e3, float),
@@ -119,11 +121,6 @@ class _Run:
             warnings=self._warnings(pair),
             details=self._details(lane) | self._why(pair),
         )
-
-    def _accuracy(self, first: Subject, second: Subject) -> Accuracy:
-        tick = self.progress.stage("comparing answers", len(first.samples))
-        metric = self.settings.metric
-        return compare_outputs(first.session, second.session, first.samples, second.samples, metric, tick=tick)
 
     def _rate(self, lane: int) -> float:
         """Samples a second: with one caller by the clock of its runs, with several by that of their windows."""
@@ -173,6 +170,7 @@ class _Run:
 def _measured(paths: Sequence[Path], settings: Bench, wanted: Sequence[Gate], progress: Progress) -> _Run:
     where = machine.describe(settings.threads)
     subjects = open_all(paths, settings)
+    accuracies = [_accuracy(subjects[0], candidate, settings, progress) for candidate in subjects[1:]]
     plan = Plan(
         models=tuple(subject.path for subject in subjects),
         feeds=tuple(subject.timed(settings.batch) for subject in subjects),
@@ -188,7 +186,12 @@ def _measured(paths: Sequence[Path], settings: Bench, wanted: Sequence[Gate], pr
     needs_starts = settings.memory or any(gate.metric in ("memory", "load", "first_run") for gate in wanted)
     starts = measure.start(plan, progress.stage("starting", measure.STARTS * len(paths))) if needs_starts else []
     peak = yardstick.peak(settings.threads) if settings.per_op else None
-    return _Run(settings, subjects, where, race, starts, peak, progress)
+    return _Run(settings, subjects, accuracies, where, race, starts, peak, progress)
+
+
+def _accuracy(first: Subject, second: Subject, settings: Bench, progress: Progress) -> Accuracy:
+    tick = progress.stage("comparing answers", len(first.samples))
+    return compare_outputs(first.session, second.session, first.samples, second.samples, settings.metric, tick=tick)
 
 
 def _latency(race: Race, lane: int) -> Latency:
