@@ -37,7 +37,7 @@ class Group:
     labels: Ints
     places: tuple[tuple[ir.Value, int], ...]
     kind: str
-    """`head`: each label stands for a run of positions that other labels cut in another way; else `channel`."""
+    """`head` (what attention treats alike side by side) or `channel`."""
 
     @property
     def name(self) -> str:
@@ -63,6 +63,15 @@ class Axes:
         """Per label, whether its positions go when the marked labels are dropped."""
         return self.sets.gone(dropped)
 
+    def on(self, copy: ir.Model) -> Axes:
+        """The same analysis for a clone of the model."""
+        twin = dict(zip(_values(self.graph), _values(copy.graph), strict=True))
+        layouts = {twin[value]: layout for value, layout in self.layouts.items()}
+        fills = {twin[value]: None if point is None else twin[point] for value, point in self.fills.items()}
+        groups = tuple(dataclasses.replace(g, places=tuple((twin[v], i) for v, i in g.places)) for g in self.groups)
+        parameters = tuple(twin[value] for value in self.parameters)
+        return Axes(copy.graph, self.labels, layouts, self.sets, groups, parameters, fills)
+
     def none(self) -> Bools:
         """Nothing dropped."""
         return np.zeros(len(self.sets.root), np.bool_)
@@ -79,6 +88,13 @@ class Axes:
                 reason = next(filter(None, (self.labels.reason(label) for label in axis.labels.tolist())), "")
                 if reason:
                     yield FrozenAxis(value.name or "", index, reason)
+
+
+def _values(graph: ir.Graph) -> Iterator[ir.Value]:
+    yield from graph.initializers.values()
+    yield from (value for value in graph.inputs if value.name not in graph.initializers)
+    for node in graph:
+        yield from node.outputs
 
 
 def analyse(model: ir.Model, *, lossy: bool = False) -> Axes:
@@ -194,31 +210,14 @@ def _freeze_essential(labels: Labels, layouts: Layouts) -> None:
 
 def _groups(labels: Labels, sets: Sets, layouts: Layouts, found: Iterable[ir.Value]) -> Iterator[Group]:
     places: dict[int, list[tuple[ir.Value, int]]] = defaultdict(list)
-    heads: set[int] = set()
     for value in found:
         for index, axis in enumerate(layouts[value] or ()):
-            position, root = sets.members(axis.labels)
-            for label in np.unique(root).tolist():
+            for label in np.unique(sets.members(axis.labels)[1]).tolist():
                 places[label].append((value, index))
-            heads |= _outer(position, root)
+    heads = {label for array in labels.heads for label in sets.members(array)[1].tolist()}
     families = dict(zip(places, labels.family(list(places)).tolist(), strict=True)) if places else {}
     by_key: dict[Any, list[int]] = defaultdict(list)
     for label, where in places.items():
         by_key[tuple(where), families[label]].append(label)
     for (where, _), members in by_key.items():
-        kind = "head" if heads.issuperset(members) else "channel"
-        yield Group(np.array(sorted(members), np.int64), where, kind)
-
-
-def _outer(position: Ints, root: Ints) -> set[int]:
-    """Labels on a run of neighbouring positions of which each has another label too."""
-    if not len(position):
-        return set()
-    several = np.bincount(position)[position] > 1
-    low, high, count = (np.zeros(root.max() + 1, np.int64) for _ in range(3))
-    low[:] = position.max()
-    np.minimum.at(low, root, position)
-    np.maximum.at(high, root, position)
-    np.add.at(count, root, 1)
-    run = several & (count[root] > 1) & (high[root] - low[root] + 1 == count[root])
-    return set(np.unique(root[run]).tolist())
+        yield Group(np.array(sorted(members), np.int64), where, "head" if heads.issuperset(members) else "channel")

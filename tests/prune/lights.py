@@ -16,7 +16,7 @@ NAMES = sorted(path.stem.removeprefix("light_") for path in FOLDER.glob("light_*
 
 
 def light(name: str, seed: int = 0) -> ir.Model:
-    """The model with weights that neither blow up nor die out; without its final Softmax, which would hide differences."""
+    """The model with weights that neither blow up nor die out, less the final Softmax, which would hide differences."""
     model = io.load(FOLDER / f"light_{name}.onnx")
     rng = np.random.default_rng(seed)
     for node in list(model.graph):

@@ -34,6 +34,7 @@ def attend(op: Op, q: Axis, k: Axis, v: Axis, heads: int, kv_heads: int, turned:
     op.contract(dim, k_dim)
     if turned:
         op.freeze("rotates this axis", dim)
+    op.labels.heads.append(head.labels)
     out = op.merge([head, Axis(v_dim.labels, v_dim.zero)])
     return head, op.axis(out.labels, v.zero)
 

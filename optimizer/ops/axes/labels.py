@@ -40,6 +40,9 @@ class Labels:
         self._why = np.full(64, _SILENT, np.int64)
         self._family = np.zeros(64, np.int64)
         self._bound = np.zeros(64, np.bool_)
+        self._used = np.zeros(64, np.bool_)
+        self.heads: list[Ints] = []
+        """Labels that rules call heads."""
         self._parts: dict[int, Set] = {}
         self._meets: dict[Set, int] = {}
         self._reasons = ["", ""]
@@ -49,7 +52,7 @@ class Labels:
         """`count` new free labels of one family (labels that were born together)."""
         new = np.arange(self.size, self.size + count)
         self.size += count
-        for name in ("_parent", "_why", "_family", "_bound") if self.size > len(self._parent) else ():
+        for name in ("_parent", "_why", "_family", "_bound", "_used") if self.size > len(self._parent) else ():
             old = getattr(self, name)
             setattr(self, name, np.concatenate([old, np.zeros(max(len(old), count), old.dtype)]))
         self._parent[new], self._why[new], self._family[new], self._bound[new] = new, _FREE, new[:1].sum(), False
@@ -93,7 +96,8 @@ class Labels:
             return frozenset()
         if not self._bound[root]:
             return frozenset((root,))
-        return frozenset().union(*(self.meaning(part) for part in self._parts[root]))
+        self._parts[root] = frozenset().union(*map(self.meaning, self._parts[root]))
+        return self._parts[root]
 
     def freeze(self, labels: npt.ArrayLike, why: str = "") -> None:
         """Never drop these; the first reason given for a class is kept."""
@@ -113,6 +117,7 @@ class Labels:
         sets = self._bound[a] | self._bound[b]
         self._link(a[~sets], b[~sets])
         if sets.any():
+            self._adopt(a[sets], b[sets])
             self._unify_sets(list(zip(a[sets].tolist(), b[sets].tolist(), strict=True)))
 
     def meet(self, a: Ints, b: Ints) -> Ints:
@@ -188,6 +193,7 @@ class Labels:
         while a.size:
             low, high = np.minimum(a, b), np.maximum(a, b)
             np.maximum.at(self._why, low, np.where(self._why[low] == _FREE, self._why[high], 0))
+            np.logical_or.at(self._used, low, self._used[high])
             self._parent[high] = low
             a, b = self.find(a), self.find(b)
             a, b = a[a != b], b[a != b]
@@ -202,8 +208,15 @@ class Labels:
             self._parts[low] = self._parts.pop(high)
         self._link(np.array([low]), np.array([high]))
 
+    def _adopt(self, a: Ints, b: Ints) -> None:
+        """Case 3 for many: labels in no set at all take the meaning of the bound label they meet first."""
+        own, other = np.where(self._bound[a], b, a), np.where(self._bound[a], a, b)
+        lone = ~self._bound[own] & ~self._used[own] & (self._why[own] == _FREE) & (self._why[other] == _FREE)
+        own, first = np.unique(own[lone], return_index=True)
+        self._parent[own] = other[lone][first]
+
     def _unify_sets(self, pairs: list[tuple[int, int]]) -> None:
-        left = [pair for pair in pairs if not self._settle(*pair)]
+        left = [pair for pair in pairs if self._root(pair[0]) != self._root(pair[1]) and not self._settle(*pair)]
         places = self._match(left)
         for a, b in left:
             self._couple(a, b, places)
@@ -261,6 +274,7 @@ class Labels:
         if parts not in self._meets:
             new = int(self.fresh(1)[0])
             self._bound[new], self._parts[new], self._meets[parts] = True, parts, new
+            self._used[list(parts)] = True
         return self._meets[parts]
 
     def sets(self) -> Sets:

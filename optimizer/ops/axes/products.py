@@ -24,12 +24,15 @@ from optimizer.ops.axes.rule import MS, Axis, Cut, Layout, Op, Refuse, fixed, ru
 def product(op: Op, operands: Sequence[tuple[Layout, str]], out: str) -> Layout:
     """The product of operands whose axes are named by letters, summed over the letters that `out` lacks."""
     found: dict[str, Axis] = {}
+    weights = any(value is not None and value.const_value is not None for value in op.node.inputs)
     for letter in dict.fromkeys("".join(letters for _, letters in operands)):
         axes = [layout[letters.index(letter)] for layout, letters in operands if letter in letters]
         wide = [axis for axis in axes if axis.size != 1] or axes[:1]
         found[letter] = op.axis(op.align(*wide).labels, any(axis.zero for axis in wide), wide[0].open)
         if letter not in out:
             op.contract(*wide)
+        elif len(axes) == len(operands) > 1 and not weights:
+            op.labels.heads.append(found[letter].labels)
     return tuple(found[letter] for letter in out)
 
 

@@ -34,7 +34,7 @@ def recurrent(op: Op) -> Sequence[Layout | None]:
         op.freeze("has a length for each", *op.input(4))
     op.contract(x[2], w[2])
     op.freeze("goes along this axis in order", x[0])
-    op.freeze("", w[0], r[0])
+    op.freeze("", *(op.input(index)[0] for index in (1, 2, 3, 7) if op.has(index)))
     for axis, copies in _gated(op, w, r, gates):
         op.align(axis, op.merge([fixed(copies), units]))
     states = [op.input(index) for index in (5, 6) if op.has(index)]

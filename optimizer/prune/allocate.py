@@ -1,0 +1,116 @@
+"""Which labels go, so that a target is met: scores per label -> a choice.
+
+Every group has an order (lowest score first) and a level of how many go. One number t in 0..1 sets all levels: the same
+share of every group (scope `layer`), or all labels below the t-quantile of all scores, of no group more than `MOST`
+(scope `global`). Kept counts are multiples of a step where a group is large enough for the kernels to care. The measure
+(parameters or MACs left) falls with t, so bisection brackets the target; the groups between the two brackets then move
+one after the other, and the nearest measure wins. Last, an axis that lost everything gets back its best position.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from optimizer.prune.groups import Axes, Bools, Group, Ints
+from optimizer.prune.importance import Scores
+
+MOST = 0.9
+"""The largest share of one group that goes by global ranking."""
+_HALVINGS = 14
+
+Measure = Callable[[Bools], float]
+"""The share that is left (of parameters or MACs) when the marked labels are dropped."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Lane:
+    """One group in the order in which its labels go, its kept counts' step, and its scores in that order."""
+
+    order: Ints
+    step: int
+    scores: Scores
+
+    def down(self, going: int) -> int:
+        """The number that goes so that a multiple of the step stays, nearest to `going`; at least one stays."""
+        size = len(self.order)
+        kept = size - min(going, size - 1)
+        return size - min(size, max(self.step, round(kept / self.step) * self.step)) if self.step <= size else 0
+
+
+def lanes(axes: Axes, groups: Sequence[Group], scores: Scores, align: int | None) -> list[Lane]:
+    """The groups as lanes; `align` fixes the step, None picks one for each group."""
+    return [_lane(axes, group, scores, align) for group in groups]
+
+
+def _lane(axes: Axes, group: Group, scores: Scores, align: int | None) -> Lane:
+    own = scores[group.labels]
+    order = np.argsort(own, kind="stable")
+    value, index = group.places[0]
+    layout = axes.layouts[value]
+    assert layout is not None
+    covered = max(1, int(np.isin(axes.sets.members(layout[index].labels)[1], group.labels).sum()) // len(own))
+    wanted = align or min(16, max(1, 2 ** int(np.log2(max(1, len(own) * covered / 4)))))
+    step = 1 if group.kind == "head" else max(1, wanted // covered)
+    return Lane(group.labels[order], step, own[order])
+
+
+def choose(axes: Axes, ways: Sequence[Lane], measure: Measure, left: float, scope: str, scores: Scores) -> Bools:
+    """Labels to drop so that the measure comes as near to `left` as the steps allow."""
+    low, high = 0.0, 1.0
+    few, many = _levels(ways, 0.0, scope), _levels(ways, 1.0, scope)
+    for _ in range(_HALVINGS):
+        middle = (low + high) / 2
+        levels = _levels(ways, middle, scope)
+        if measure(_dropped(axes, ways, levels)) > left:
+            low, few = middle, levels
+        else:
+            high, many = middle, levels
+    return _refill(axes, _dropped(axes, ways, _between(axes, ways, few, many, measure, left)), scores)
+
+
+def _levels(ways: Sequence[Lane], t: float, scope: str) -> list[int]:
+    if scope == "layer" or not ways:
+        return [lane.down(round(t * len(lane.order))) for lane in ways]
+    bar = np.quantile(np.concatenate([lane.scores for lane in ways]), t)
+    return [lane.down(min(int(np.searchsorted(lane.scores, bar)), int(MOST * len(lane.order)))) for lane in ways]
+
+
+def _dropped(axes: Axes, ways: Sequence[Lane], levels: Sequence[int]) -> Bools:
+    dropped = axes.none()
+    for lane, level in zip(ways, levels, strict=True):
+        dropped[lane.order[:level]] = True
+    return dropped
+
+
+def _between(
+    axes: Axes, ways: Sequence[Lane], few: Sequence[int], many: Sequence[int], measure: Measure, left: float
+) -> list[int]:
+    """The first k groups at their higher level, the others at their lower one: the k that comes nearest."""
+    moving = [index for index, (a, b) in enumerate(zip(few, many, strict=True)) if a != b]
+
+    def mixed(count: int) -> list[int]:
+        moved = set(moving[:count])
+        return [many[index] if index in moved else level for index, level in enumerate(few)]
+
+    low, high = 0, len(moving)
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if measure(_dropped(axes, ways, mixed(middle))) > left else (low, middle)
+    return min((mixed(low), mixed(high)), key=lambda levels: abs(measure(_dropped(axes, ways, levels)) - left))
+
+
+def _refill(axes: Axes, dropped: Bools, scores: Scores) -> Bools:
+    """Give back the best position to every axis of which nothing is left."""
+    gone = axes.gone(dropped)
+    for layout in axes.layouts.values():
+        for axis in layout or ():
+            if gone[axis.labels].all():
+                position, root = axes.sets.members(axis.labels)
+                worst = np.full(len(axis.labels), np.inf)
+                np.minimum.at(worst, position, scores[root])
+                dropped[root[position == worst.argmax()]] = False
+                gone = axes.gone(dropped)
+    return dropped
