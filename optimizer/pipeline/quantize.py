@@ -1,13 +1,17 @@
-"""`optimize quantize`: candidates from one calibration, the fastest of them by a paired race, judged and written.
+"""`optimize quantize`: candidates from one calibration, the fastest by a paired race, repaired, judged and written.
 
 Never slower: a candidate is written only if the race does not show it slower than the original. Where no int8 form
 is faster, the form that is smaller and not slower is written instead, and the result says so.
+
+Bounded: with `max_drop`, groups go back to float, the worst bargains first (`quantize.sensitivity`), until the bound
+holds on samples that calibration has not seen; the length of that list is found by bisection.
 """
 
 from __future__ import annotations
 
 import dataclasses
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 
 from optimizer.data.samples import Samples
@@ -15,6 +19,7 @@ from optimizer.errors import BoundMissed, NothingToDo
 from optimizer.model import io
 from optimizer.pipeline import common
 from optimizer.pipeline.common import Progress, Silent, Subject
+from optimizer.quantize import sensitivity
 from optimizer.quantize.build import Candidate, Static
 from optimizer.quantize.existing import integer_nodes
 from optimizer.recipe import Quantize, Run
@@ -26,6 +31,7 @@ _WORRYING, _CHANCE = 0.02, 1.5
 """A drop is worth a warning above this share, unless it is a single sample's."""
 _RACE_SECONDS = 4.0
 _FINAL_SECONDS = 6.0
+_SENSITIVITY_SAMPLES = 8
 
 
 def quantize(
@@ -38,27 +44,155 @@ def quantize(
     progress: Progress | None = None,
 ) -> Result:
     """Quantize the model at `path` and write the result. Raises `UserError`, or `BoundMissed` with nothing written."""
-    source, step, run, progress = Path(path), step or Quantize(), run or Run(), progress or Silent()
+    source, step, run = Path(path), step or Quantize(), run or Run()
     target = Path(output) if output is not None else common.default_output(source, "int8")
     model = io.load(source)
     if found := integer_nodes(model):
-        raise NothingToDo(
-            f"{source} is quantized already ({found} integer nodes): give the float model it was made from"
-        )
+        raise NothingToDo(f"{source} is quantized already ({found} integer nodes): give the float model it came from")
     io.check_target(target, force)
     about = common.prepare(source, model, run)
-    calibration, judging = split(about.samples, run.seed)
-    candidates = build(about, calibration, step, run, progress)
-    chosen, latency = fastest(about, candidates, judging, step, run, progress)
-    tick = progress.stage("comparing answers", len(judging))
-    found_accuracy = common.accuracy(about.model, chosen.model, judging, run, step.metric, tick)
-    result = describe(about, chosen, latency, found_accuracy, run)
-    if step.max_drop is not None and found_accuracy.drop > step.max_drop * abs(found_accuracy.before):
-        raise BoundMissed(
-            f"{found_accuracy.metric} falls from {found_accuracy.before:.4f} to {found_accuracy.after:.4f}, "
-            f"more than --max-drop {step.max_drop:.2%} allows; nothing was written"
+    result, candidate = _Work(about, step, run, progress or Silent()).best()
+    return common.write(result, candidate.model, source, target, run, step, force=force)
+
+
+@dataclasses.dataclass(frozen=True)
+class Judged:
+    """A candidate and how its answers compare."""
+
+    candidate: Candidate
+    accuracy: Accuracy
+
+
+class _Work:
+    """One run of the command: calibration once, then candidates, each timed and judged against the original."""
+
+    def __init__(self, about: Subject, step: Quantize, run: Run, progress: Progress) -> None:
+        self.about, self.step, self.run, self.progress = about, step, run, progress
+        self.calibration, self.judging = split(about.samples, run.seed)
+        tick = progress.stage("calibrating", len(self.calibration))
+        self.static = Static(about.clean, lambda: self.calibration, step, threads=run.threads, tick=tick)
+        self.costs = self.static.table_costs()
+
+    def best(self) -> tuple[Result, Candidate]:
+        """The candidate to write and its result."""
+        useful = [candidate for candidate in self.candidates() if candidate.changed]
+        if not useful:
+            raise NothingToDo(
+                f"{self.about.path} has nothing to quantize: no int8 kernel fits, no weight is large enough"
+            )
+        notes: list[str] = []
+        for candidate in self.ranked(useful):
+            judged = self.bounded(self.repaired(candidate, notes), notes)
+            latency = self.race([judged.candidate], _FINAL_SECONDS)[0] if self.step.measure else None
+            if latency is None or latency.verdict == "faster" or (latency.verdict != "slower" and _last(candidate)):
+                return self.describe(judged, latency, notes), judged.candidate
+            notes.clear()
+        raise NothingToDo(f"{self.about.path}: no int8 form of it is as fast as the original here; nothing was written")
+
+    def candidates(self) -> list[Candidate]:
+        """What the step allows; the plainest last."""
+        self.progress.stage("placing int8 and float")
+        static, mode = self.static, self.step.mode
+        if mode == "weights":
+            return [static.stored()]
+        if mode == "dynamic":
+            return [static.dynamic()]
+        if not self.step.measure:
+            table = static.placed("placed by the cost table", self.costs)
+            return [table if table.changed else static.stored()]
+        everything = static.everything()
+        self.costs = static.measured_costs(everything, list(self.calibration.take(common.TIMED_SAMPLES)))
+        found = [everything, *self.placements({})]
+        return found if mode == "static" else [*found, static.dynamic(), static.stored()]
+
+    def placements(self, held: Mapping[str, str]) -> list[Candidate]:
+        """Placed by the costs of the table and by those measured."""
+        table = self.static.placed("placed by the cost table", self.static.table_costs(), held)
+        return [table, self.static.placed("placed by measured costs", self.costs, held)]
+
+    def ranked(self, useful: list[Candidate]) -> list[Candidate]:
+        """The fastest, then what is left where it turns out not to be faster: weights alone."""
+        if not self.step.measure:
+            return useful[-1:]
+        self.progress.stage(f"timing {len(useful)} candidates")
+        speeds = [latency.speedup for latency in self.race(useful, _RACE_SECONDS)] if len(useful) > 1 else [1.0]
+        fastest = useful[speeds.index(max(speeds))]
+        return [fastest, *(candidate for candidate in useful if candidate.only_stored and candidate is not fastest)]
+
+    def race(self, candidates: list[Candidate], seconds: float) -> tuple[Latency, ...]:
+        models = [candidate.model for candidate in candidates]
+        return common.race(self.about.model, models, self.judging, self.run, seconds).latencies
+
+    def judge(self, candidate: Candidate) -> Judged:
+        tick = self.progress.stage("comparing answers", len(self.judging))
+        found = common.accuracy(self.about.model, candidate.model, self.judging, self.run, self.step.metric, tick)
+        return Judged(candidate, found)
+
+    def repaired(self, candidate: Candidate, notes: list[str]) -> Judged:
+        """`candidate`, or its repaired form where that brings the held-back samples' outputs closer."""
+        judged = self.judge(candidate)
+        if (
+            self.step.recover != "full"
+            or self.judging.synthetic
+            or candidate.plan is None
+            or not candidate.plan.weights
+        ):
+            return judged
+        self.progress.stage("rounding weights by second order")
+        better = self.judge(self.static.recovered(candidate))
+        before, after = judged.accuracy.sqnr_db, better.accuracy.sqnr_db
+        kept = after > before
+        word = "kept" if kept else "not kept"
+        notes.append(f"second-order rounding {word}: SQNR {before:.1f} dB without, {after:.1f} dB with it")
+        return better if kept else judged
+
+    def bounded(self, judged: Judged, notes: list[str]) -> Judged:
+        """`judged`, with as few groups back in float as its accuracy bound asks for. Raises `BoundMissed`."""
+        if self.step.max_drop is None or self.holds(judged):
+            return judged
+        if judged.candidate.only_stored or judged.candidate.plan is None:
+            raise BoundMissed(_missed(judged.accuracy, self.step.max_drop))
+        order = self.bargains(judged.candidate)
+        best, low, high = judged, 0, len(order)
+        found: Judged | None = None
+        while low < high:
+            middle = (low + high) // 2
+            tried = self.repaired(self.without(judged.candidate, order[: middle + 1]), [])
+            best = min(best, tried, key=lambda one: one.accuracy.drop)
+            found, low, high = (tried, low, middle) if self.holds(tried) else (found, middle + 1, high)
+        if found is None:
+            raise BoundMissed(_missed(best.accuracy, self.step.max_drop))
+        notes.append(f"{low + 1} of {len(order)} parts went back to float to keep within --max-drop")
+        return found
+
+    def bargains(self, candidate: Candidate) -> list[sensitivity.Bundle]:
+        feeds = list(self.calibration.take(_SENSITIVITY_SAMPLES))
+        tick = self.progress.stage("finding what costs accuracy", sensitivity.BUNDLES)
+        return sensitivity.bundles(self.static, candidate, self.costs.groups, feeds, tick)
+
+    def without(self, candidate: Candidate, given_up: list[sensitivity.Bundle]) -> Candidate:
+        """`candidate` placed again with some groups held in float."""
+        reason = "float, to keep within --max-drop"
+        held = {name: reason for bundle in given_up for name in bundle.groups}
+        if candidate.plan is not None and candidate.plan.dynamic:
+            return self.static.dynamic(held)
+        return self.static.placed(candidate.name, self.costs, held)
+
+    def holds(self, judged: Judged) -> bool:
+        assert self.step.max_drop is not None
+        return judged.accuracy.drop <= self.step.max_drop * max(abs(judged.accuracy.before), 1e-9)
+
+    def describe(self, judged: Judged, latency: Latency | None, notes: list[str]) -> Result:
+        """The result record of the chosen candidate."""
+        base = common.base_result("quantize", self.about, judged.candidate.model, self.run)
+        return dataclasses.replace(
+            base,
+            latency_ms=latency,
+            accuracy=judged.accuracy,
+            nodes=judged.candidate.nodes,
+            steps=(*base.steps, *notes, _summary(judged.candidate)),
+            warnings=(*base.warnings, *_doubts(judged.accuracy, latency)),
         )
-    return common.write(result, chosen.model, source, target, run, step, force=force)
 
 
 def split(samples: Samples, seed: int) -> tuple[Samples, Samples]:
@@ -69,75 +203,33 @@ def split(samples: Samples, seed: int) -> tuple[Samples, Samples]:
     return calibration, judging
 
 
-def build(about: Subject, calibration: Samples, step: Quantize, run: Run, progress: Progress) -> list[Candidate]:
-    """The candidates that the step allows, most promising last."""
-    tick = progress.stage("calibrating", len(calibration))
-    static = Static(about.clean, calibration, step, threads=run.threads, tick=tick)
-    progress.stage("placing int8 and float")
-    if step.mode == "weights":
-        return [static.stored()]
-    if step.mode == "dynamic":
-        return [static.dynamic()]
-    table = static.placed("by the cost table", static.table_costs())
-    if not step.measure:
-        return [table]
-    everything = static.everything()
-    feeds = list(calibration.take(common.TIMED_SAMPLES))
-    measured = static.placed("by measured costs", static.measured_costs(everything, feeds))
-    found = [everything, table, measured]
-    return found if step.mode == "static" else [*found, static.dynamic(), static.stored()]
+def _last(candidate: Candidate) -> bool:
+    """Whether nothing plainer is left to try."""
+    return candidate.only_stored
 
 
-def fastest(
-    about: Subject, candidates: list[Candidate], samples: Samples, step: Quantize, run: Run, progress: Progress
-) -> tuple[Candidate, Latency | None]:
-    """The fastest candidate and its latency against the original; failing that, the first that is not slower."""
-    useful = [candidate for candidate in candidates if candidate.changed]
-    if not useful:
-        raise NothingToDo(f"{about.path} has nothing to quantize: no int8 kernel fits and no weight is large enough")
-    if not step.measure:
-        return useful[-1], None
-    progress.stage(f"timing {len(useful)} candidates" if len(useful) > 1 else "timing")
-    timed = common.race(about.model, [candidate.model for candidate in useful], samples, run, _RACE_SECONDS)
-    ranked = sorted(zip(useful, timed.latencies, strict=True), key=lambda pair: -pair[1].speedup)
-    tried = [
-        ranked[0][0],
-        *(candidate for candidate in useful if candidate.only_stored and candidate is not ranked[0][0]),
-    ]
-    for candidate in tried:
-        progress.stage("timing the best against the original")
-        final = common.race(about.model, [candidate.model], samples, run, _FINAL_SECONDS).latencies[0]
-        if final.verdict == "faster" or (final.verdict != "slower" and candidate is tried[-1]):
-            return candidate, final
-    raise NothingToDo(
-        f"{about.path}: no int8 form of it is as fast as the original on this machine; nothing was written"
-    )
-
-
-def describe(about: Subject, chosen: Candidate, latency: Latency | None, accuracy: Accuracy, run: Run) -> Result:
-    """The result record of the chosen candidate."""
-    base = common.base_result("quantize", about, chosen.model, run)
-    placed = _summary(chosen)
-    return dataclasses.replace(
-        base,
-        latency_ms=latency,
-        accuracy=accuracy,
-        nodes=chosen.nodes,
-        steps=(*base.steps, placed),
-        warnings=(*base.warnings, *_doubts(accuracy, latency)),
+def _missed(accuracy: Accuracy, bound: float) -> str:
+    return (
+        f"{accuracy.metric} falls from {accuracy.before:.4f} to {accuracy.after:.4f} at best, "
+        f"more than --max-drop {bound:.2%} allows; nothing was written"
     )
 
 
 def _summary(chosen: Candidate) -> str:
     """What became of the nodes, in one line."""
     if chosen.only_stored:
-        return "no int8 form is faster here: weights kept as int8 in the file, computed with in float (same speed)"
+        return "weights kept as int8 in the file and computed with in float: smaller, the same speed"
     counted = Counter(node.action for node in chosen.nodes)
-    words = {"int8": "in int8", "dynamic": "in int8 with ranges found at run time", "weights": "with int8 weights",
-             "float": "in float"}  # fmt: skip
-    return f"{len(chosen.nodes)} nodes: " + ", ".join(
-        f"{counted[action]} {text}" for action, text in words.items() if counted[action]
-    )
+    parts = [f"{counted[action]} {words}" for action, words in _ACTIONS.items() if counted[action]]
+    return f"{chosen.name}: {len(chosen.nodes)} nodes, {', '.join(parts)}"
+
+
+_ACTIONS = {
+    "int8": "in int8",
+    "dynamic": "in int8 with ranges found at run time",
+    "weights": "in float with int8 weights",
+    "float": "in float",
+}
 
 
 def _doubts(accuracy: Accuracy, latency: Latency | None) -> list[str]:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import fnmatch
-from collections.abc import Callable, Iterable, Sequence
+import itertools
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 import onnx_ir as ir
 
 from optimizer.model.ports import Feed
-from optimizer.quantize import costs, emit, groups, placement, static, statistics, storage, verify, weights
+from optimizer.quantize import costs, emit, groups, placement, recover, static, statistics, storage, verify, weights
 from optimizer.quantize.groups import Group, Partition
 from optimizer.quantize.plan import Plan
 from optimizer.quantize.statistics import Statistics
@@ -17,7 +18,10 @@ from optimizer.recipe import Quantize
 from optimizer.report.records import NodeDecision
 from optimizer.runtime import machine
 
+_DEARER = "in int8 it would cost more than it saves, its borders included"
+_NO_MATRIX = "not a product by a constant matrix: no dynamic kernel"
 _ROUNDS = 6
+_RECOVERY_SAMPLES = 48
 _PROFILED = 8
 
 
@@ -29,6 +33,8 @@ class Candidate:
     model: ir.Model
     nodes: tuple[NodeDecision, ...]
     plan: Plan | None = None
+    plain: frozenset[str] = frozenset()
+    """Groups whose weights stay float in the file too."""
 
     @property
     def changed(self) -> bool:
@@ -42,41 +48,58 @@ class Candidate:
 
 
 class Static:
-    """Builds int8 candidates of one cleaned float model."""
+    """Builds int8 candidates of one cleaned float model. `feeds()` yields the calibration samples, each time anew."""
 
     def __init__(
         self,
         model: ir.Model,
-        feeds: Iterable[Feed],
+        feeds: Callable[[], Iterable[Feed]],
         step: Quantize,
         *,
         threads: int = 1,
         tick: Callable[[], None] = lambda: None,
     ) -> None:
-        self.model, self.step, self.threads = model, step, threads
-        self.partition, self.kept_out = _selected(groups.partition(model), step)
-        self.statistics: Statistics = statistics.gather(model, self.partition.groups, feeds, threads=threads, tick=tick)
+        self.model, self.feeds, self.step, self.threads = model, feeds, step, threads
+        found, self.kept_out = _selected(groups.partition(model), step)
+        self.statistics: Statistics = statistics.gather(model, found.groups, feeds(), threads=threads, tick=tick)
+        self.partition = _finite(found, self.statistics)
         self.vnni = machine.has_vnni() if step.target == "auto" else step.target in ("vnni", "arm64")
 
     def everything(self) -> Candidate:
         """All groups in int8."""
         return self.candidate("everything", self.partition.groups, {})
 
-    def placed(self, name: str, found: placement.Costs) -> Candidate:
-        """The cheapest set of groups by the costs `found`."""
-        known = [group for group in self.partition.groups if group.name in found.groups]
+    def placed(self, name: str, found: placement.Costs, held: Mapping[str, str] | None = None) -> Candidate:
+        """The cheapest set of groups by the costs `found`; those in `held` stay in float for the reason given."""
+        held = held or {}
+        known = [group for group in self.partition.groups if group.name in found.groups and group.name not in held]
         chosen = placement.choose(self.model, known, found)
         kept = [group for group in known if group.name in chosen]
-        slower = "in int8 it would cost more than it saves, its borders included"
         reasons = {group.name: verify.REASON.format(group.op) for group in self.partition.groups}
-        return self.candidate(name, kept, reasons | {group.name: slower for group in known})
+        return self.candidate(name, kept, {**reasons, **{group.name: _DEARER for group in known}, **held}, plain=held)
 
-    def dynamic(self) -> Candidate:
-        """Every MatMul and Gemm by a constant in dynamic form, all else in float."""
-        chosen = [group for group in self.partition.groups if group.weight is not None and group.rule.float_output]
-        other = "not a product by a constant matrix: no dynamic kernel"
-        reasons = {group.name: other for group in self.partition.groups}
-        return self.candidate("dynamic", chosen, reasons, dynamic=[group.name for group in chosen])
+    def dynamic(self, held: Mapping[str, str] | None = None) -> Candidate:
+        """Every MatMul and Gemm by a constant in dynamic form, but for those in `held`; all else in float."""
+        held = held or {}
+        able = [group for group in self.partition.groups if group.weight is not None and group.rule.float_output]
+        chosen = [group for group in able if group.name not in held]
+        reasons = {group.name: _NO_MATRIX for group in self.partition.groups}
+        return self.candidate("dynamic", chosen, {**reasons, **held}, [group.name for group in chosen], held)
+
+    def recovered(self, candidate: Candidate) -> Candidate:
+        """`candidate` with its weights rounded by second order."""
+        assert candidate.plan is not None
+        feeds = list(itertools.islice(self.feeds(), _RECOVERY_SAMPLES))
+        plan = recover.second_order(
+            self.model, candidate.plan, self.statistics, lambda: feeds, saturates=not self.vnni, threads=self.threads
+        )
+        reasons = {node.name: node.reason for node in candidate.nodes}
+        return self._finished(dataclasses.replace(candidate, plan=plan), reasons, candidate.plain)
+
+    def alone(self, names: Collection[str], candidate: Candidate) -> ir.Model:
+        """The float model with only the groups `names` of `candidate` in int8."""
+        assert candidate.plan is not None
+        return emit.emit(self.model, candidate.plan.only(set(names)))
 
     def stored(self) -> Candidate:
         """Nothing in int8 but how weights are kept."""
@@ -94,24 +117,38 @@ class Static:
         )
 
     def candidate(
-        self, name: str, chosen: Sequence[Group], reasons: dict[str, str], dynamic: Iterable[str] = ()
+        self,
+        name: str,
+        chosen: Sequence[Group],
+        reasons: Mapping[str, str],
+        dynamic: Iterable[str] = (),
+        plain: Collection[str] = (),
     ) -> Candidate:
-        """`chosen` in int8, less those that the runtime does not fuse; all other large weights stored as int8."""
+        """`chosen` in int8, less those that the runtime does not fuse; groups in `plain` in float, all other large
+        weights stored as int8."""
         how = weights.Settings(self.step.per_tensor, not self.vnni, self.step.recover != "none")
-        plan = static.plan(self.model, chosen, self.statistics, self.step.calibration, how, dynamic)
+        names = {group.name for group in chosen}.union(plain)
+        stored = [group for group in self.partition.groups if group.name not in names]
+        plan = static.plan(self.model, chosen, self.statistics, self.step.calibration, how, dynamic, stored)
         reasons = dict(reasons)
-        model = emit.emit(self.model, plan)
         for _ in range(_ROUNDS):
-            missed = verify.unfused(model, plan)
+            missed = verify.unfused(emit.emit(self.model, plan), plan)
             if not missed:
                 break
             reasons |= missed
             plan = plan.without(set(missed))
-            model = emit.emit(self.model, plan)
-        stored = storage.store(model)
-        return Candidate(name, model, self.decisions(plan, reasons, stored), plan)
+        return self._finished(Candidate(name, self.model, (), plan), reasons, plain)
 
-    def decisions(self, plan: Plan, reasons: dict[str, str], stored: set[str]) -> tuple[NodeDecision, ...]:
+    def _finished(self, candidate: Candidate, reasons: Mapping[str, str], plain: Collection[str]) -> Candidate:
+        assert candidate.plan is not None
+        model = emit.emit(self.model, candidate.plan)
+        leave = {group.weight or "" for group in self.partition.groups if group.name in plain}
+        stored = storage.store(model, leave) | {group.name for group in candidate.plan.stored}
+        return dataclasses.replace(
+            candidate, model=model, nodes=self.decisions(candidate.plan, reasons, stored), plain=frozenset(plain)
+        )
+
+    def decisions(self, plan: Plan, reasons: Mapping[str, str], stored: set[str]) -> tuple[NodeDecision, ...]:
         """One record per node of the float model, subgraphs included, in its order."""
         group_of = {node: group for group in self.partition.groups for node in group.nodes}
         in_int8 = {group.name for group in plan.groups}
@@ -130,6 +167,17 @@ class Static:
 
 
 _FOREIGN = "inside a subgraph, whose values are not calibrated"
+
+
+def _finite(found: Partition, seen: Statistics) -> Partition:
+    """`found` without the groups that read or write infinite values (masks): a finite range would change them."""
+    kept, floats = [], dict(found.floats)
+    for group in found.groups:
+        if any(seen.histograms[name].infinite for name in (*group.inputs, *group.outputs)):
+            floats |= dict.fromkeys(group.nodes, "its values are infinite or no numbers")
+        else:
+            kept.append(group)
+    return Partition(tuple(kept), floats)
 
 
 def _selected(found: Partition, step: Quantize) -> tuple[Partition, dict[str, str]]:

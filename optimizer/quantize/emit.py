@@ -23,6 +23,7 @@ import numpy as np
 import onnx_ir as ir
 
 from optimizer.model.ports import Array
+from optimizer.quantize import storage
 from optimizer.quantize.groups import Group
 from optimizer.quantize.plan import Plan, Weight
 from optimizer.quantize.qparams import QParams, from_range
@@ -38,6 +39,8 @@ def emit(model: ir.Model, plan: Plan) -> ir.Model:
     writer = _Writer(copy.graph, plan)
     for group in plan.groups:
         writer.write(group)
+    for group in plan.stored:
+        writer.store(group)
     _drop_unused(copy.graph)
     return copy
 
@@ -75,6 +78,22 @@ class _Writer:
             head = self._hard_sigmoid(group, head)
         if self.writes_uint8(group):
             self._quantize_outputs(group)
+
+    def store(self, group: Group) -> None:
+        """Keep the weight of a float group as int8, restored when the model is loaded (see `storage`)."""
+        head, weight = self.nodes[group.name], self.plan.weights[group.name]
+        if weight.values.size < storage.SMALLEST:
+            return
+        scales = weight.scales.reshape([-1 if axis == weight.axis else 1 for axis in range(weight.values.ndim)])
+        head.replace_input_with(1, storage.restored(self.graph, weight.name, weight.values, scales))
+        if weight.bias is None:
+            return
+        if group.op == "MatMul":
+            self._bias_add(group, weight.bias.astype(np.float32))
+            return
+        if len(head.inputs) < 3:
+            head.resize_inputs(3)
+        head.replace_input_with(2, self._initializer(f"{group.name}_bias", weight.bias.astype(np.float32)))
 
     def _dynamic(self, group: Group, head: ir.Node, weight: Weight) -> None:
         source, result = head.inputs[0], head.outputs[0]

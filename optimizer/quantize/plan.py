@@ -32,7 +32,15 @@ class Plan:
     weights: dict[str, Weight]
     dynamic: frozenset[str] = frozenset()
     """Names of the groups whose input's range is found in each run instead of by calibration."""
+    stored: tuple[Group, ...] = ()
+    """Groups that compute in float with a weight that the file keeps as int8."""
 
     def without(self, names: set[str]) -> Plan:
-        """The same plan with some groups put back to float."""
-        return dataclasses.replace(self, groups=tuple(group for group in self.groups if group.name not in names))
+        """The same plan with some groups put back to float, their weights kept as int8."""
+        kept = tuple(group for group in self.groups if group.name not in names)
+        back = tuple(group for group in self.groups if group.name in names and group.weight is not None)
+        return dataclasses.replace(self, groups=kept, stored=(*self.stored, *back))
+
+    def only(self, names: set[str]) -> Plan:
+        """The same plan with all but some groups in plain float."""
+        return dataclasses.replace(self, groups=tuple(g for g in self.groups if g.name in names), stored=())

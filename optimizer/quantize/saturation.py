@@ -20,7 +20,7 @@ import numpy as np
 from optimizer.model.ports import Array
 
 _TOP = 32767
-_ROUNDING = 1.5
+_ROUNDING = 1.0
 """Rounding to nearest may add half a step to each weight of a pair."""
 
 
@@ -30,14 +30,27 @@ def limited(rows: Array, scales: Array, low: Array, high: Array) -> Array:
     `rows` are float weights, shape [channels, k] in the order of summation; `low` and `high` the range of the uint8
     inputs at each k, shape [k] or [channels, k].
     """
-    if rows.shape[1] % 2:
-        rows = np.pad(rows, ((0, 0), (0, 1)))
-        low, high = (np.pad(bound, [(0, 0)] * (bound.ndim - 1) + [(0, 1)]) for bound in (low, high))
+    rows, low, high = _even(rows, low, high)
     upper, lower = np.maximum(rows * low, rows * high), np.minimum(rows * low, rows * high)
     most = _pairs(upper).max(axis=1, initial=0.0)
     least = _pairs(lower).min(axis=1, initial=0.0)
-    reserve = _TOP - _ROUNDING / 2 * 2 * float(np.max(high, initial=0.0))
+    reserve = _TOP - _ROUNDING * float(np.max(high, initial=0.0))
     return np.asarray(np.maximum(scales, np.maximum(most, -least) / reserve), np.float32)
+
+
+def overflows(integers: Array, low: Array, high: Array) -> Array:
+    """Which rows of int8 weights [channels, k] could saturate, boolean [channels]."""
+    rows, low, high = _even(integers.astype(np.float32), low, high)
+    upper, lower = np.maximum(rows * low, rows * high), np.minimum(rows * low, rows * high)
+    return np.asarray((_pairs(upper).max(axis=1, initial=0) > _TOP) | (_pairs(lower).min(axis=1, initial=0) < -_TOP))
+
+
+def _even(rows: Array, low: Array, high: Array) -> tuple[Array, Array, Array]:
+    """All three padded to an even number of columns."""
+    if rows.shape[1] % 2 == 0:
+        return rows, low, high
+    low, high = (np.pad(bound, [(0, 0)] * (bound.ndim - 1) + [(0, 1)]) for bound in (low, high))
+    return np.pad(rows, ((0, 0), (0, 1))), low, high
 
 
 def _pairs(rows: Array) -> Array:

@@ -21,12 +21,16 @@ def plan(
     method: Method = "mse",
     how: weights.Settings | None = None,
     dynamic: Iterable[str] = (),
+    stored: Iterable[Group] = (),
 ) -> Plan:
-    """Everything to nearest, biases corrected; `groups` in topological order, those named in `dynamic` in that form."""
-    chosen = tuple(groups)
+    """Everything to nearest, biases corrected; `groups` in topological order, those named in `dynamic` in that form.
+
+    Groups in `stored` compute in float, but their weights are rounded too.
+    """
+    chosen, kept = tuple(groups), tuple(group for group in stored if group.weight is not None)
     params = activations(chosen, statistics, method)
-    rounded = weights.quantize(model, chosen, params, statistics.channels, how or weights.Settings())
-    return Plan(chosen, params, rounded, frozenset(dynamic))
+    rounded = weights.quantize(model, (*chosen, *kept), params, statistics.channels, how or weights.Settings())
+    return Plan(chosen, params, rounded, frozenset(dynamic), kept)
 
 
 def activations(groups: Iterable[Group], statistics: Statistics, method: Method) -> dict[str, QParams]:

@@ -14,10 +14,14 @@ Scales are symmetric, one per slice that a reader treats alike:
 | Gather                     | row                                       |
 | anything else              | index of axis 0                           |
 
+The weights of groups that calibration has seen are not rounded here but in `weights`, biases corrected.
+
 Left alone: what is not float32, has fewer than 1,024 elements or one axis (biases, norms), or is a graph output.
 """
 
 from __future__ import annotations
+
+from collections.abc import Collection
 
 import numpy as np
 import onnx_ir as ir
@@ -31,13 +35,16 @@ _LARGE_TABLE = 2**20
 """Elements from which keeping a table int8 in memory is worth the two kernels behind each lookup."""
 
 
-def store(model: ir.Model) -> set[str]:
-    """Turn the float weights of `model` into int8 storage, in place; returns the names of the nodes that read them."""
+def store(model: ir.Model, leave: Collection[str] = ()) -> set[str]:
+    """Turn the float weights of `model`, but those called in `leave`, into int8 storage, in place.
+
+    Returns the names of the nodes that read them.
+    """
     graph = model.graph
     readers: set[str] = set()
     for name, value in list(graph.initializers.items()):
         array = int8.constant(value)
-        if array is None or array.dtype != np.float32 or array.ndim < 2 or array.size < SMALLEST:
+        if array is None or array.dtype != np.float32 or array.ndim < 2 or array.size < SMALLEST or name in leave:
             continue
         if value.is_graph_output() or not value.uses():
             continue
@@ -46,22 +53,31 @@ def store(model: ir.Model) -> set[str]:
     return readers
 
 
+def restored(graph: ir.Graph, name: str, integers: Array, scale: Array) -> ir.Value:
+    """The float tensor that the runtime makes of `integers` and `scale` when it loads the model; made once a name."""
+    if f"{name}_int8" in graph.initializers:
+        return next(use.node.outputs[0] for use in graph.initializers[f"{name}_scale"].uses())
+    stored, factor = _initializer(graph, f"{name}_int8", integers), _initializer(graph, f"{name}_scale", scale)
+    cast = ir.node("Cast", [stored], {"to": ir.DataType.FLOAT}, name=f"{name}_Cast")
+    product = ir.node("Mul", [cast.outputs[0], factor], name=f"{name}_Restore")
+    _typed(cast, f"{name}_cast", stored.shape)
+    _typed(product, f"{name}_restored", stored.shape)
+    graph.insert_before(graph[0], [cast, product])
+    return product.outputs[0]
+
+
 def _store(graph: ir.Graph, name: str, value: ir.Value, array: Array) -> None:
     uses = tuple(value.uses())
     rounded, scale = _rounded(array, _axes(array, uses[0].node, uses[0].idx))
-    integers = _initializer(graph, f"{name}_int8", rounded)
-    factor = _initializer(graph, f"{name}_scale", scale)
     if array.size >= _LARGE_TABLE and all(_row_lookup(use.node, use.idx) for use in uses):
+        integers = _initializer(graph, f"{name}_int8", rounded)
+        factor = _initializer(graph, f"{name}_scale", scale)
         for use in uses:
             _gather(graph, use.node, integers, factor)
     else:
-        cast = ir.node("Cast", [integers], {"to": ir.DataType.FLOAT}, name=f"{name}_Cast")
-        product = ir.node("Mul", [cast.outputs[0], factor], name=f"{name}_Restore")
-        _typed(cast, f"{name}_cast", value.shape)
-        _typed(product, f"{name}_restored", value.shape)
-        graph.insert_before(graph[0], [cast, product])
+        product = restored(graph, name, rounded, scale)
         for use in uses:
-            use.node.replace_input_with(use.idx, product.outputs[0])
+            use.node.replace_input_with(use.idx, product)
     del graph.initializers[name]
 
 

@@ -94,11 +94,13 @@ def _scales(
     channels: Mapping[str, Channels],
     how: Settings,
 ) -> Array:
-    """The scales that one group needs, shape [O]."""
-    source, bias = sources[group.inputs[0]], float_bias(model, group, len(rows))
+    """The scales that one group needs, shape [O]; a group that computes in float has no `source`."""
+    source, bias = sources.get(group.inputs[0]), float_bias(model, group, len(rows))
     scales = qparams.weight_scales(rows, 0)
+    if source is None:
+        return scales
     if how.saturates and not lowering.depthwise:
-        low, high = _reach(source, channels[group.inputs[0]], lowering)
+        low, high = reach(source, channels[group.inputs[0]], lowering)
         scales = saturation.limited(rows, scales, low, high)
     if bias is not None:
         scales = np.maximum(scales, np.abs(bias) / (source.scale * _INT32)).astype(np.float32)
@@ -124,7 +126,7 @@ def float_bias(model: ir.Model, group: Group, channels: int) -> Array | None:
     return np.broadcast_to(initializer(model, group.bias).reshape(-1), (channels,))
 
 
-def _reach(source: QParams, channels: Channels, lowering: Lowering) -> tuple[Array, Array]:
+def reach(source: QParams, channels: Channels, lowering: Lowering) -> tuple[Array, Array]:
     """The uint8 values that each weight meets: per input channel what was seen, with padding's zero."""
     low = source.quantize(np.minimum(channels.low, 0)).astype(np.float32)
     high = source.quantize(np.maximum(channels.high, 0)).astype(np.float32)

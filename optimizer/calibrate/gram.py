@@ -1,0 +1,108 @@
+"""Second moments of what a weight multiplies: for ``y = W x`` the error of any change D of W is ``tr(D H D^T)``,
+``H = E[x x^T]``. Second-order rounding and least-squares repair need nothing else of the data.
+
+`Gram` is a monoid (see `observers`): sum of outer products, sum of x, count. Its columns follow the kernels' order of
+summation: k for a matrix product; for convolution (kernel position, channel of the group), channels innermost, one
+matrix per group. Of a large batch only `POSITIONS` evenly spread rows are used; convolution windows of other positions
+are never built, so the cost does not grow with the image.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+from optimizer.model.ports import Array
+
+POSITIONS = 192
+"""Rows (output positions, tokens) taken from one batch at most."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Window:
+    """How a convolution looks at its input. `pads` are (begin..., end...) per spatial axis, as in ONNX."""
+
+    kernel: tuple[int, ...]
+    strides: tuple[int, ...]
+    dilations: tuple[int, ...]
+    pads: tuple[int, ...]
+    groups: int = 1
+
+
+@dataclasses.dataclass
+class Gram:
+    """Moments of the inputs of one weight; `window` None is a matrix product over the last axis."""
+
+    window: Window | None = None
+    products: Array | None = None
+    """Shape [groups, K, K], float32: sums of some ten thousand rows keep four digits, and damping is 1%."""
+    total: Array | None = None
+    """Shape [groups, K]."""
+    count: int = 0
+
+    def update(self, batch: Array) -> None:
+        rows = self.rows(batch)
+        if rows.size == 0:
+            return
+        products, total = np.matmul(rows.transpose(0, 2, 1), rows), rows.sum(axis=1)
+        if self.products is None or self.total is None:
+            self.products, self.total = products, total
+        else:
+            self.products += products
+            self.total += total
+        self.count += rows.shape[1]
+
+    def merge(self, other: Gram) -> None:
+        if other.products is None or other.total is None:
+            return
+        self.products = other.products if self.products is None else self.products + other.products
+        self.total = other.total if self.total is None else self.total + other.total
+        self.count += other.count
+
+    def rows(self, batch: Array) -> Array:
+        """The inputs of the weight, float32 [groups, rows, K]."""
+        if self.window is None:
+            flat = batch.reshape(-1, batch.shape[-1])
+            return flat[_spread(len(flat))][None].astype(np.float32)
+        return windows(batch, self.window)
+
+    def moments(self, centred: bool) -> Array:
+        """``E[x x^T]``, or the covariance, float64 [groups, K, K]. Raises `ValueError` if nothing was seen."""
+        if self.products is None or self.total is None:
+            raise ValueError("no batch was seen")
+        second, mean = self.products.astype(np.float64) / self.count, self.mean
+        return np.asarray(second - mean[:, :, None] * mean[:, None, :] if centred else second)
+
+    @property
+    def mean(self) -> Array:
+        """``E[x]``, [groups, K]."""
+        if self.total is None:
+            raise ValueError("no batch was seen")
+        return np.asarray(self.total.astype(np.float64) / self.count)
+
+
+def windows(batch: Array, window: Window) -> Array:
+    """Input windows of a convolution at up to `POSITIONS` output positions, float32 [groups, rows, K]."""
+    spatial = len(window.kernel)
+    edges = [(0, 0), (0, 0), *((window.pads[i], window.pads[i + spatial]) for i in range(spatial))]
+    padded = np.pad(batch, edges) if any(window.pads) else batch
+    reach = [dilation * (size - 1) + 1 for dilation, size in zip(window.dilations, window.kernel, strict=True)]
+    axes = tuple(range(2, 2 + spatial))
+    if any(size < need for size, need in zip(padded.shape[2:], reach, strict=True)):
+        return np.zeros((window.groups, 0, 0), np.float32)
+    view = np.lib.stride_tricks.sliding_window_view(padded, tuple(reach), axes)
+    whole = (slice(None), slice(None))
+    view = view[whole + tuple(slice(None, None, step) for step in (*window.strides, *window.dilations))]
+    places = view.shape[:1] + view.shape[2 : 2 + spatial]
+    picked = np.unravel_index(_spread(int(np.prod(places))), places)
+    found = np.moveaxis(view, 1, 1 + spatial)[picked]
+    count, channels = found.shape[:2]
+    grouped = found.reshape(count, window.groups, channels // window.groups, *window.kernel)
+    moved = np.moveaxis(grouped, (1, 2), (0, -1))
+    return np.ascontiguousarray(moved, np.float32).reshape(window.groups, count, -1)
+
+
+def _spread(count: int) -> Array:
+    """Up to `POSITIONS` evenly spread indices below `count`."""
+    return np.arange(count) if count <= POSITIONS else np.linspace(0, count - 1, POSITIONS).astype(np.int64)
