@@ -140,6 +140,7 @@ REFUSED = {
     "another reader of the result": ("agraph (float[2,4,5,5] x) => (float[N,C,H,W] y, float[N,C,H,W] z) { h = Conv (x, w) z = Relu (h) y = Mul (h, k) }", (1, 6, 1, 1)),
     "the result is an output": ("agraph (float[2,4,5,5] x) => (float[N,C,H,W] y, float[N,C,H,W] h) { h = Conv (x, w) y = Mul (h, k) }", (1, 6, 1, 1)),
     "a map along another axis": (HEAD + "{ h = Conv (x, w) y = Mul (h, k) }", (1, 1, 1, 3)),
+    "a map along two axes": (HEAD + "{ h = Conv (x, w) y = Mul (h, k) }", (1, 6, 1, 3)),
     "a map that adds an axis": ("agraph (float[2,4,5,5] x) => (float[A,N,C,H,W] y) { h = Conv (x, w) y = Mul (h, k) }", (2, 1, 6, 1, 1)),
     "a constant that divides by the result": (HEAD + "{ h = Conv (x, w) y = Div (k, h) }", (1, 6, 1, 1)),
     "no linear operator before it": (HEAD + "{ v = Conv (x, w) h = Relu (v) y = Mul (h, k) }", (1, 6, 1, 1)),

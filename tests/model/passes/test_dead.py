@@ -51,6 +51,12 @@ def test_an_identity_that_lets_a_branch_give_out_an_outer_value_stays() -> None:
     assert remove_identities(net) == 0
 
 
+def test_an_identity_that_lets_a_branch_give_out_a_computed_outer_value_stays() -> None:
+    net = build("""agraph (float[2] x, bool c) => (float[2] y) { h = Neg (x)
+        y = If (c) <then_branch = t () => (a) { a = Identity (h) }, else_branch = e () => (b) { b = Relu (x) }> }""")
+    assert remove_identities(net) == 0
+
+
 def test_the_same_node_twice_becomes_one() -> None:
     net = build("""agraph (float[2,3] x) => (float[2,3] y) {
         a = Relu (x) b = Relu (x) c = Elu <alpha = 2.0> (a) d = Elu <alpha = 2.0> (b) y = Add (c, d) }""")
