@@ -31,7 +31,7 @@ NETS = {
 
 
 def total(
-    net: ir.Model, found: Sequence[Group], costs: Costs, chosen: Collection[str], ready: Collection[str]
+    net: ir.Model, found: Sequence[Group], costs: Costs, chosen: Collection[str], ready: Collection[str] = ()
 ) -> float:
     """Microseconds with the groups `chosen` in int8; values in `ready` come as uint8."""
     cost = sum(costs.groups[group.name][group.name in chosen] for group in found)
