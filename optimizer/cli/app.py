@@ -12,7 +12,7 @@ from importlib.metadata import version
 
 import typer
 
-from optimizer.cli import bench, options, quantize
+from optimizer.cli import bench, finetune, options, quantize
 from optimizer.errors import OptimizeError
 
 app = typer.Typer(
@@ -24,6 +24,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("quantize")(quantize.quantize)
+app.command("finetune")(finetune.finetune)
+app.command("distill")(finetune.distill)
 app.command("bench")(bench.bench)
 
 

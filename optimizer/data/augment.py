@@ -272,10 +272,9 @@ def _masked(array: Array, axes: Sequence[int], share: tuple[float, float], rando
         length = round(random.uniform(*share) * array.shape[axis])
         begin = int(random.integers(0, array.shape[axis] - length + 1))
         block[axis] = slice(begin, begin + length)
-    masked = array.copy()
+    masked: Array = array.copy()
     masked[tuple(block)] = array.mean()
-    found: Array = masked
-    return found
+    return masked
 
 
 def _blended(array: Array, partners: Array, own: Array) -> Array:

@@ -50,6 +50,11 @@ def to_torch(torch: Any, array: Array) -> Tensor:
     return torch.from_numpy(np.array(array, dtype=_plain(torch_dtype(torch, dtype))))
 
 
+def channels_last(torch: Any, tensor: Tensor) -> Tensor:
+    """The same tensor, laid out as torch's CPU convolutions like it (up to twice as fast)."""
+    return tensor.contiguous(memory_format=torch.channels_last) if tensor.ndim == 4 else tensor
+
+
 def to_numpy(tensor: Tensor, dtype: ir.DataType) -> Array:
     """A tensor as an array of the ONNX type `dtype`; quantized values are rounded."""
     array: Array = tensor.detach().cpu().numpy()

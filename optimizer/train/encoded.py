@@ -28,7 +28,7 @@ import numpy as np
 import onnx_ir as ir
 
 from optimizer.train.constants import Constant
-from optimizer.train.dtypes import FLOATS, RANGES, to_torch
+from optimizer.train.dtypes import FLOATS, RANGES, channels_last, to_torch
 from optimizer.train.rows.quantized import fit
 from optimizer.train.slots import Bias, Integer, Product, Scale, ScaleSlot, Slot
 from optimizer.train.table import Tensor, key
@@ -143,7 +143,8 @@ class Encoded:
 
         steps = q - z
         mask = (steps != 0).float() if bool((steps == 0).any()) else None
-        return Integer(constant, steps * shaped().detach(), mask, shaped, z, float(steps.abs().max()))
+        learnt = channels_last(self.torch, steps * shaped().detach())
+        return Integer(constant, learnt, mask, shaped, z, float(steps.abs().max()))
 
     def _zero(self, node: ir.Node, index: int, q: Tensor, axis: int, block: int) -> Tensor:
         constant = self._constant(node, index)

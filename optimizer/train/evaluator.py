@@ -10,6 +10,7 @@ The caller may replace any constant by name, which is how parameters come in (`o
 from __future__ import annotations
 
 import collections
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -26,7 +27,12 @@ Scope = dict[ir.Value, Any]
 
 
 def import_torch() -> Any:
-    """The torch module. Raises `MissingExtra` where it is not installed."""
+    """The torch module. Raises `MissingExtra` where it is not installed.
+
+    Its threads must wait without spinning: on a machine that does anything else, spinning made two threads five times
+    slower than one. OpenMP reads the setting when it is loaded.
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         import torch
     except ModuleNotFoundError as error:

@@ -36,7 +36,7 @@ _CHECKPOINT_COST = 0.05
 _MOMENTUM = 0.9
 
 Watch = Callable[[int, int, float, "float | None"], None]
-"""Called after each step with the step, the number of steps, the training loss and the last agreement."""
+"""Called after each step with the step, the number of steps, and the last loss and agreement on what is held back."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,9 +86,8 @@ class Loop:
             if state.step % self.every == 0 or state.step == self.steps or self._late(state):
                 self._judge(state, float(np.mean(recent)))
                 recent = []
-            agreement = state.history[-1][3]
-            self.watch(state.step, self.steps, recent[-1] if recent else state.history[-1][1],
-                       None if agreement < 0 else agreement)  # fmt: skip
+            _, _, loss, agreement = state.history[-1]
+            self.watch(state.step, self.steps, loss, None if agreement < 0 else agreement)
             if not recent and time.monotonic() - saved > cost / _CHECKPOINT_COST:
                 saved = time.monotonic()
                 self._save(state)

@@ -14,11 +14,12 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator, Mapping
 
+import numpy as np
 import onnx_ir as ir
 
 from optimizer.model.ports import Array
 from optimizer.train.constants import Constant, constants
-from optimizer.train.dtypes import FLOATS, to_torch
+from optimizer.train.dtypes import FLOATS, channels_last, to_torch
 from optimizer.train.encoded import Encoded
 from optimizer.train.evaluator import Evaluator
 from optimizer.train.rows import ROWS
@@ -52,7 +53,7 @@ class Parameters:
                 self.tensors[slot.constant.key] = slot.learnt.requires_grad_()
 
     def _float(self, constant: Constant) -> Float:
-        learnt = to_torch(self.torch, constant.array())
+        learnt = channels_last(self.torch, to_torch(self.torch, constant.array()))
         zeros = learnt == 0
         pruned = bool(zeros.any()) and (learnt.ndim > 1 or not bool(zeros.all()))
         return Float(constant, learnt, (~zeros).to(learnt.dtype) if pruned else None)
@@ -79,7 +80,7 @@ class Parameters:
 
     def state(self) -> dict[str, Array]:
         """A copy of all learnt tensors by key."""
-        return {name: tensor.detach().numpy().copy() for name, tensor in self.tensors.items()}
+        return {name: np.array(tensor.detach().numpy(), order="C") for name, tensor in self.tensors.items()}
 
     def load(self, state: Mapping[str, Array]) -> None:
         """Set all learnt tensors to what `state` returned."""

@@ -19,7 +19,7 @@ from optimizer.data.augment import Augmentation
 from optimizer.data.samples import Samples
 from optimizer.model.ports import Array, Feed
 from optimizer.recipe import Finetune
-from optimizer.train.dtypes import to_torch
+from optimizer.train.dtypes import channels_last, to_torch
 from optimizer.train.evaluator import Evaluator
 from optimizer.train.losses import Output, cross_entropy, distance, relative
 from optimizer.train.matching import Inputs
@@ -138,7 +138,8 @@ class Trainer:
 
     def _run(self, feed: Feed, given: Any, more: Sequence[str] = ()) -> dict[str, Tensor]:
         torch = self.evaluator.torch
-        tensors = {name: to_torch(torch, array) for name, array in self.inputs.feed(feed).items()}
+        arrays = self.inputs.feed(feed).items()
+        tensors = {name: channels_last(torch, to_torch(torch, array)) for name, array in arrays}
         keep = [*(output.student for output in self.outputs), *self.inside, *more]
         return self.evaluator.run(tensors, given, keep)
 
