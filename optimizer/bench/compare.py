@@ -134,7 +134,7 @@ class _Run:
             "concurrency": self.settings.concurrency,
             "spin": self.settings.spin,
             "inconclusive": self.settings.inconclusive,
-            "processes": int(self.race.times.processes.max()) + 1,
+            "sittings": int(self.race.times.sittings.max()) + 1,
             "latency_quantiles_ms": {"before": _curve(self.race, 0), "after": _curve(self.race, lane)},
             "same_model_twice": {"speedup": same.speedup, "ci95": [same.lo, same.hi]},
         }

@@ -72,7 +72,7 @@ def read_feeds(path: Path) -> list[dict[str, Array]]:
 
 def write_times(path: Path, times: PairedTimes) -> None:
     """Write times so that `read_times` gives them back."""
-    arrays: dict[str, Array] = {"processes": times.processes, "rounds": np.array(times.rounds)}
+    arrays: dict[str, Array] = {"sittings": times.sittings, "rounds": np.array(times.rounds)}
     for kind, lanes in (("counted", times.counted), ("runs", times.runs)):
         for number, lane in enumerate(lanes):
             arrays |= {f"{kind}/{number}/times": lane.times, f"{kind}/{number}/blocks": lane.blocks}
@@ -87,7 +87,7 @@ def read_times(path: Path) -> PairedTimes:
             tuple(Grouped(stored[f"{kind}/{lane}/times"], stored[f"{kind}/{lane}/blocks"]) for lane in lanes)
             for kind in ("counted", "runs")
         )
-        return PairedTimes(counted, runs, stored["processes"], int(stored["rounds"]))
+        return PairedTimes(counted, runs, stored["sittings"], int(stored["rounds"]))
 
 
 def _plain(array: Array) -> Array:

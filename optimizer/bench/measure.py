@@ -4,8 +4,9 @@ The second copy of the baseline is the A/A test: it races along with the others,
 makes of no difference at all, under the very conditions of the measurement. Its reach is the noise floor.
 
 Processes are added until the interval of every candidate and of the A/A pair is as narrow as asked, or the budget is
-used up. `PROCESSES` is the least number, models permitting: when a single process takes a large part of the budget
-there are fewer, and blocks instead of processes are the samples (see `runtime.stats`).
+used up. `PROCESSES` is the least number, models permitting: where a single process takes a large part of the budget
+there are fewer. Within a process the models are loaded several times, if that is quick (see `worker`); each of these
+sittings is one sample, or each block where there are few sittings (see `runtime.stats`).
 
 With spinning on, each model gets a process of its own, so that no spinning thread of one takes time from another.
 """
@@ -29,8 +30,8 @@ from optimizer.runtime.stats import Estimate
 from optimizer.runtime.timing import PairedTimes
 
 PROCESSES = 5
-PARTS = 10
-"""A process takes so large a part of the budget that as many of them fill it, unless starting it takes the most."""
+PARTS = 16
+"""A process races for this part of the budget; starting it takes about as long on a busy machine."""
 STARTS = 3
 
 
@@ -92,7 +93,7 @@ def run(plan: Plan, tick: Callable[[], None] = lambda: None) -> Race:
         fixed = [_yardstick(folder)] if plan.yardstick else []
         lanes = (*models, *fixed, models[0])
         while not parts or _goes_on(plan, parts, time.perf_counter() - began):
-            parts.append(_once(plan, folder, lanes, len(parts), _overhead(parts, began)))
+            parts.append(_once(plan, folder, lanes, len(parts)))
             tick()
     return Race(timing.join(parts))
 
@@ -140,15 +141,8 @@ def _yardstick(folder: Path) -> Contestant:
     return Contestant(str(folder / "yardstick.onnx"), str(folder / "yardstick.npz"))
 
 
-def _overhead(parts: Sequence[PairedTimes], began: float) -> float:
-    """Seconds that a process took beyond its measured runs, on average so far (a guess before the first)."""
-    if not parts:
-        return 1.0
-    measured = sum(float(runs.times.sum()) for part in parts for runs in part.runs)
-    return max(0.0, (time.perf_counter() - began - measured) / len(parts))
-
-
-def _once(plan: Plan, folder: Path, models: tuple[Contestant, ...], number: int, overhead: float) -> PairedTimes:
+def _once(plan: Plan, folder: Path, models: tuple[Contestant, ...], number: int) -> PairedTimes:
+    """The race number `number`, in one process, or in one for each model."""
     job = Job(
         "race",
         models,
@@ -156,7 +150,7 @@ def _once(plan: Plan, folder: Path, models: tuple[Contestant, ...], number: int,
         threads=plan.threads,
         spin=plan.spin,
         callers=plan.callers,
-        seconds=max(overhead, plan.budget / PARTS - overhead),
+        seconds=plan.budget / PARTS,
         rounds=None if plan.runs is None else math.ceil(plan.runs / PROCESSES),
         seed=plan.seed + number,
     )

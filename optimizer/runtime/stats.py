@@ -10,8 +10,8 @@ other too closely to be independent, and tests on single runs or pairs raise fal
 `LOW` lies below the median because disturbance only ever adds time: at twice as many busy threads as cores half of
 all runs are interrupted, which spreads the median of a block, and of its pairs' ratios, but not yet a low quantile.
 
-Blocks of one process have something in common too, above all where in memory the models lie. Given the process of
-each block, the median over the blocks of each process takes the place of the blocks, if there are `MIN_PROCESSES`.
+Blocks of one sitting have something in common too, above all where in memory the models were loaded. Given the sitting
+of each block, the median over the blocks of each takes the place of the blocks, if there are `MIN_SITTINGS`.
 
 Cases: no block at all is an error; one block has no interval (0, inf); equal times give the interval (1, 1).
 """
@@ -37,8 +37,8 @@ FLOOR = 0.01
 LOW = 0.2
 """The quantile that stands for a block's runs."""
 
-MIN_PROCESSES = 4
-"""From so many processes on, they are the samples; Student's factor for fewer is too wide to be of use."""
+MIN_SITTINGS = 4
+"""From so many sittings on, they are the samples; Student's factor for fewer is too wide to be of use."""
 
 RESAMPLES = 400
 
@@ -76,13 +76,13 @@ class Grouped(NamedTuple):
         return np.array([np.quantile(part, LOW) for part in np.split(self.times, starts[1:])])
 
 
-def estimate(before: Grouped, after: Grouped, processes: Ids | None = None) -> Estimate:
-    """Speed-up of `after` over `before`, measured in the same blocks; `processes` is of shape [blocks]."""
+def estimate(before: Grouped, after: Grouped, sittings: Ids | None = None) -> Estimate:
+    """Speed-up of `after` over `before`, measured in the same blocks; `sittings` is of shape [blocks]."""
     if not before.times.size:
         raise ValueError("nothing was measured")
     values = np.log(before.low()) - np.log(after.low())
-    if processes is not None and (found := np.unique(processes)).size >= MIN_PROCESSES:
-        values = np.array([np.median(values[processes == process]) for process in found])
+    if sittings is not None and (found := np.unique(sittings)).size >= MIN_SITTINGS:
+        values = np.array([np.median(values[sittings == sitting]) for sitting in found])
     return _interval(values)
 
 

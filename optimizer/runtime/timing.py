@@ -72,13 +72,13 @@ class PairedTimes:
     """What is compared: the runs, or with several callers the wall time per run of each window."""
     runs: tuple[Grouped, ...]
     """Every measured run, in order."""
-    processes: Ids
-    """The process of each block, shape [blocks]."""
+    sittings: Ids
+    """The sitting of each block, shape [blocks]: one race of models that were loaded once, in one process."""
     rounds: int
 
     def speedup(self, candidate: int, baseline: int = 0) -> Estimate:
         """How many times faster model `candidate` is than model `baseline`, with its 95% interval."""
-        return stats.estimate(self.counted[baseline], self.counted[candidate], self.processes)
+        return stats.estimate(self.counted[baseline], self.counted[candidate], self.sittings)
 
     def quantiles(self, model: int) -> Quantiles:
         """Latency of one model in milliseconds."""
@@ -157,24 +157,25 @@ def concurrent_lane(session: Session, feeds: Sequence[Feed], callers: int) -> La
 
 
 def gather(blocks: Sequence[Block]) -> PairedTimes:
-    """Raw times of one process."""
+    """Raw times of one sitting."""
     lanes = range(len(blocks[0][0]))
     return PairedTimes(
         counted=tuple(_grouped([[slot[lane].counted for slot in block] for block in blocks]) for lane in lanes),
         runs=tuple(_grouped([[slot[lane].runs for slot in block] for block in blocks]) for lane in lanes),
-        processes=np.zeros(len(blocks), np.int64),
+        sittings=np.zeros(len(blocks), np.int64),
         rounds=sum(map(len, blocks)),
     )
 
 
 def join(parts: Sequence[PairedTimes]) -> PairedTimes:
-    """The measurements of several processes as one."""
-    offsets = np.cumsum([0, *(part.processes.size for part in parts[:-1])])
+    """The measurements of several sittings as one."""
+    blocks = np.cumsum([0, *(part.sittings.size for part in parts[:-1])])
+    sittings = np.cumsum([0, *(part.sittings.max() + 1 for part in parts[:-1])])
     lanes = range(len(parts[0].runs))
     return PairedTimes(
-        counted=tuple(_joined([part.counted[lane] for part in parts], offsets) for lane in lanes),
-        runs=tuple(_joined([part.runs[lane] for part in parts], offsets) for lane in lanes),
-        processes=np.concatenate([np.full(part.processes.size, i, np.int64) for i, part in enumerate(parts)]),
+        counted=tuple(_joined([part.counted[lane] for part in parts], blocks) for lane in lanes),
+        runs=tuple(_joined([part.runs[lane] for part in parts], blocks) for lane in lanes),
+        sittings=np.concatenate([part.sittings + offset for part, offset in zip(parts, sittings, strict=True)]),
         rounds=sum(part.rounds for part in parts),
     )
 

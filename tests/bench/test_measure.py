@@ -41,7 +41,7 @@ def test_a_number_of_runs_is_kept(tmp_path: Path) -> None:
     ticks: list[int] = []
     race = measure.run(plan(tmp_path, 5, 5, runs=8), lambda: ticks.append(1))
     assert 8 <= race.times.rounds <= 10
-    assert len(ticks) == int(race.times.processes.max()) + 1 == 4
+    assert len(ticks) == int(race.times.sittings.max()) + 1 == 4
 
 
 def test_spinning_models_run_apart(tmp_path: Path) -> None:
@@ -106,7 +106,7 @@ def test_times_travel_unchanged(tmp_path: Path) -> None:
     write_times(tmp_path / "t.npz", times)
     found = read_times(tmp_path / "t.npz")
     assert found.rounds == times.rounds
-    assert found.processes.tolist() == times.processes.tolist()
+    assert found.sittings.tolist() == times.sittings.tolist()
     for kind in ("counted", "runs"):
         for one, other in zip(getattr(times, kind), getattr(found, kind), strict=True):
             assert one.times.tolist() == other.times.tolist()

@@ -54,7 +54,7 @@ def trial(folder: Path, kind: Kind, threads: int, seed: int) -> str:
     low, high = latency.ci95
     print(
         f"  {latency.verdict:13s} {latency.speedup:.4f} ({low:.4f} to {high:.4f}) floor {latency.noise_floor:.3f} "
-        f"p50 {latency.before.p50:.2f} ms p99 {latency.before.p99:.2f} ms, {found.details['processes']} processes, "
+        f"p50 {latency.before.p50:.2f} ms p99 {latency.before.p99:.2f} ms, {found.details['sittings']} sittings, "
         f"{seconds:.0f} s",
         flush=True,
     )

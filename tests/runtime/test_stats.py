@@ -56,15 +56,15 @@ def test_the_interval_covers_the_truth_when_runs_of_a_block_share_their_noise() 
     assert 0.91 <= hits / 400 <= 0.98
 
 
-def test_the_interval_covers_the_truth_when_each_process_has_a_bias_of_its_own() -> None:
+def test_the_interval_covers_the_truth_when_each_sitting_has_a_bias_of_its_own() -> None:
     rng = np.random.default_rng(1)
     blocks = np.repeat(np.arange(60), 4)
-    processes = np.arange(60) // 10
+    sittings = np.arange(60) // 10
     hits = 0
     for _ in range(400):
-        bias = rng.normal(0, 0.02, 6)[processes][blocks]
+        bias = rng.normal(0, 0.02, 6)[sittings][blocks]
         before, after = np.exp(bias + rng.normal(0, 0.02, blocks.size)), np.exp(rng.normal(0, 0.02, blocks.size))
-        found = stats.estimate(grouped(before, blocks), grouped(after, blocks), processes)
+        found = stats.estimate(grouped(before, blocks), grouped(after, blocks), sittings)
         hits += found.lo <= 1 <= found.hi
     assert 0.91 <= hits / 400 <= 0.98
 

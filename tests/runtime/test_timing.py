@@ -37,7 +37,7 @@ def test_each_order_is_followed_by_its_reverse() -> None:
 def test_measuring_ends_when_the_interval_is_narrow_enough() -> None:
     log: list[str] = []
     times = timing.race([sleeper(0.001, log, name) for name in "ab"], seconds=60, min_blocks=3)
-    assert times.processes.size == 3
+    assert times.sittings.size == 3
     assert times.speedup(1).speedup == pytest.approx(1.0)
 
 
@@ -81,13 +81,13 @@ def test_samples_are_cycled() -> None:
     assert [value for value, before in zip(seen, [0.0, *seen], strict=False) if value != before] == [1, 2, 3, 1]
 
 
-def test_processes_join_with_blocks_of_their_own() -> None:
+def test_sittings_join_with_blocks_of_their_own() -> None:
     def slots(*seconds: float) -> list[timing.Slot]:
         return [timing.Slot([each], [each] * (1 + number)) for number, each in enumerate(seconds)]
 
     one = timing.gather([[slots(1, 2)], [slots(1, 2), slots(3, 4)]])
     both = timing.join([one, one])
-    assert both.processes.tolist() == [0, 0, 1, 1]
+    assert both.sittings.tolist() == [0, 0, 1, 1]
     assert both.counted[0].times.tolist() == [1, 1, 3] * 2
     assert both.counted[0].blocks.tolist() == [0, 1, 1, 2, 3, 3]
     assert both.runs[1].times.tolist() == [2, 2, 2, 2, 4, 4] * 2
