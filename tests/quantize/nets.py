@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnx.numpy_helper
+import onnx.parser
 import onnx_ir as ir
 from onnx.reference import ReferenceEvaluator
 from onnx_ir.passes.common import NameFixPass
@@ -16,20 +18,15 @@ from optimizer.model import io, shapes
 from optimizer.quantize import emit, groups, static, statistics, weights
 from optimizer.quantize.groups import Group
 from optimizer.quantize.plan import Plan
-from tests.builders import model as parse
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
 
 def build(text: str, arrays: Mapping[str, Array] | None = None, opset: int = 21) -> ir.Model:
     """A model from text, with `arrays` as its initializers; values and nodes are named, shapes inferred."""
-    net = parse(text, opset=opset, ir_version=10)
-    values = ir.convenience.create_value_mapping(net.graph)
-    for name, array in (arrays or {}).items():
-        value = values.get(name) or ir.val(name)
-        value.const_value = ir.tensor(array, name=name)
-        value.type, value.shape = ir.TensorType(value.const_value.dtype), ir.Shape(array.shape)
-        net.graph.register_initializer(value)
+    proto = onnx.parser.parse_model(f'<ir_version: 10, opset_import: ["" : {opset}]>' + text)
+    proto.graph.initializer.extend(onnx.numpy_helper.from_array(array, name) for name, array in (arrays or {}).items())
+    net = ir.from_proto(proto)
     NameFixPass()(net)
     shapes.infer(net)
     return net
