@@ -10,6 +10,9 @@ from optimizer.errors import ConfigError
 Mode = Literal["auto", "static", "dynamic", "weights"]
 Calibration = Literal["mse", "minmax", "percentile", "entropy"]
 Recover = Literal["none", "bias", "full"]
+Criterion = Literal["magnitude", "random"]
+Scope = Literal["layer", "global"]
+GRANULARITIES = ("channel", "head", "layer")
 Target = Literal["auto", "vnni", "avx2", "avx512", "arm64"]
 
 
@@ -33,6 +36,38 @@ class Quantize:
     def __post_init__(self) -> None:
         if self.max_drop is not None and not 0 <= self.max_drop <= 1:
             raise ConfigError(f"--max-drop must lie between 0% and 100%, not {self.max_drop:.0%}")
+
+
+@dataclasses.dataclass(frozen=True)
+class Prune:
+    """Structured pruning. `sparsity` is the share of parameters that goes, `macs` the share of MACs that stays."""
+
+    sparsity: float | None = None
+    macs: float | None = None
+    mask_only: bool = False
+    granularity: tuple[str, ...] = ("channel", "head")
+    criterion: Criterion = "magnitude"
+    scope: Scope = "layer"
+    align: int | None = None
+    """Kept counts are multiples of this; None: of 16 in large groups, of less in small ones."""
+    lossy: bool = False
+    """Let norms take statistics over fewer channels than before, which masking cannot show."""
+    max_drop: float | None = None
+    metric: str | None = None
+    only: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    measure: bool = True
+
+    def __post_init__(self) -> None:
+        given = [share for share in (self.sparsity, self.macs) if share is not None]
+        if len(given) != 1:
+            raise ConfigError("give one target: --sparsity 0.5 (what goes) or --macs 0.5 (what stays)")
+        if not 0 < given[0] < 1:
+            raise ConfigError(f"--sparsity and --macs are shares between 0 and 1, not {given[0]:g}")
+        if unknown := set(self.granularity) - set(GRANULARITIES):
+            raise ConfigError(f"unknown granularity {', '.join(sorted(unknown))}: choose of {', '.join(GRANULARITIES)}")
+        if self.align is not None and self.align < 1:
+            raise ConfigError(f"--align must be at least 1, not {self.align}")
 
 
 @dataclasses.dataclass(frozen=True)

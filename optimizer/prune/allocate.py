@@ -22,7 +22,7 @@ MOST = 0.9
 _HALVINGS = 14
 
 Measure = Callable[[Bools], float]
-"""The share that is left (of parameters or MACs) when the marked labels are dropped."""
+"""What is left (parameters or MACs) when the marked labels are dropped."""
 
 
 @dataclasses.dataclass(frozen=True)

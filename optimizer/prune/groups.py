@@ -41,8 +41,8 @@ class Group:
 
     @property
     def name(self) -> str:
-        """Where it lives first."""
-        value, axis = self.places[0]
+        """Its place in the largest tensor."""
+        value, axis = max(self.places, key=lambda place: place[0].const_value.size if place[0].const_value else 0)
         return f"{value.name}.{axis}"
 
 
@@ -63,15 +63,6 @@ class Axes:
         """Per label, whether its positions go when the marked labels are dropped."""
         return self.sets.gone(dropped)
 
-    def on(self, copy: ir.Model) -> Axes:
-        """The same analysis for a clone of the model."""
-        twin = dict(zip(_values(self.graph), _values(copy.graph), strict=True))
-        layouts = {twin[value]: layout for value, layout in self.layouts.items()}
-        fills = {twin[value]: None if point is None else twin[point] for value, point in self.fills.items()}
-        groups = tuple(dataclasses.replace(g, places=tuple((twin[v], i) for v, i in g.places)) for g in self.groups)
-        parameters = tuple(twin[value] for value in self.parameters)
-        return Axes(copy.graph, self.labels, layouts, self.sets, groups, parameters, fills)
-
     def none(self) -> Bools:
         """Nothing dropped."""
         return np.zeros(len(self.sets.root), np.bool_)
@@ -88,13 +79,6 @@ class Axes:
                 reason = next(filter(None, (self.labels.reason(label) for label in axis.labels.tolist())), "")
                 if reason:
                     yield FrozenAxis(value.name or "", index, reason)
-
-
-def _values(graph: ir.Graph) -> Iterator[ir.Value]:
-    yield from graph.initializers.values()
-    yield from (value for value in graph.inputs if value.name not in graph.initializers)
-    for node in graph:
-        yield from node.outputs
 
 
 def analyse(model: ir.Model, *, lossy: bool = False) -> Axes:

@@ -4,6 +4,14 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
+from optimizer.model import shapes
+
+
+def prepare(model: ir.Model) -> None:
+    """Make a cleaned model ready for `analyse`, in place."""
+    unshare(model)
+    shapes.infer(model)
+
 
 def unshare(model: ir.Model) -> None:
     """Give every node its own copy of the vectors it reads, in place.

@@ -35,11 +35,11 @@ def remove(axes: Axes, dropped: Bools) -> None:
             del axes.graph.initializers[name]
 
 
-def mask(axes: Axes, dropped: Bools) -> None:
-    """Write zeros at all positions of the marked labels, in place."""
+def mask(axes: Axes, dropped: Bools, graph: ir.Graph) -> None:
+    """Write zeros at all positions of the marked labels into the constants of the same name in `graph`, in place."""
     gone = axes.gone(dropped)
-    for value, point in axes.fills.items():
-        layout = axes.layouts[value] or ()
+    for own, point in axes.fills.items():
+        layout, value = axes.layouts[own] or (), graph.initializers[own.name or ""]
         if not any(gone[axis.labels].any() for axis in layout):
             continue
         array = _array(value).copy()

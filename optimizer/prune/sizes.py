@@ -36,14 +36,6 @@ class Sizes:
         shapes = self._shapes(self.axes.gone(dropped))
         return sum(cost.node_macs(node, shapes) or 0 for node in self._nodes)
 
-    def sparsity(self, dropped: Bools) -> float:
-        """The share of the prunable parameters that is left."""
-        return 1 - (self.params - self.params_of(dropped)) / max(1, self.prunable)
-
-    def share_of_macs(self, dropped: Bools) -> float:
-        """The share of the MACs that is left."""
-        return self.macs_of(dropped) / max(1, self.macs)
-
     def _shapes(self, gone: Bools) -> dict[str, tuple[int, ...]]:
         known = ((value, layout) for value, layout in self.axes.layouts.items() if layout is not None)
         return {value.name: _counts(layout, gone) for value, layout in known if value.name is not None}

@@ -9,46 +9,42 @@ from fnmatch import fnmatchcase
 import onnx_ir as ir
 
 from optimizer.errors import NothingToDo
-from optimizer.prune import allocate, prepare, remove
-from optimizer.prune.groups import Axes, Bools, Group, analyse
+from optimizer.prune import allocate, remove
+from optimizer.prune.groups import Axes, Bools, Group
 from optimizer.prune.importance import Criterion, magnitude
 from optimizer.prune.sizes import Sizes
 
 
 @dataclasses.dataclass(frozen=True)
 class Target:
-    """What to reach and what may go. `left` is the share of parameters (of MACs where `macs`) that is to stay."""
+    """What to reach and what may go. `goal` is the number of parameters (MACs where `macs`) that is to be left."""
 
-    left: float
+    goal: float
     macs: bool = False
     granularity: tuple[str, ...] = ("channel", "head")
     align: int | None = None
     scope: str = "layer"
     only: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
-    lossy: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
 class Pruned:
-    """The same choice carried out twice, and the analysis it was made on (of the model before)."""
+    """The same choice carried out twice."""
 
     removed: ir.Model
     masked: ir.Model
-    axes: Axes
-    dropped: Bools
 
 
-def prune(model: ir.Model, target: Target, criterion: Criterion = magnitude) -> Pruned:
-    """Prune a copy of `model` (clean, with shapes). Raises `NothingToDo` where no group can go."""
-    base = model.clone()
-    prepare.unshare(base)
-    axes = analyse(base, lossy=target.lossy)
+def prune(axes: Axes, model: ir.Model, masked: ir.Model, target: Target, criterion: Criterion = magnitude) -> Pruned:
+    """Prune `model`, which `axes` was made of, and mask `masked`, which has the same constants, both in place.
+
+    Raises `NothingToDo` where no group can go.
+    """
     dropped = choose(axes, target, criterion)
-    removed, masked = base.clone(), base.clone()
-    remove.remove(axes.on(removed), dropped)
-    remove.mask(axes.on(masked), dropped)
-    return Pruned(removed, masked, axes, dropped)
+    remove.mask(axes, dropped, masked.graph)
+    remove.remove(axes, dropped)
+    return Pruned(model, masked)
 
 
 def choose(axes: Axes, target: Target, criterion: Criterion) -> Bools:
@@ -59,8 +55,8 @@ def choose(axes: Axes, target: Target, criterion: Criterion) -> Bools:
         raise NothingToDo("nothing can be removed from this model" + "".join(f": {reason}" for reason in reasons))
     sizes, scores = Sizes(axes), criterion(axes)
     lanes = allocate.lanes(axes, groups, scores, target.align)
-    measure = sizes.share_of_macs if target.macs else sizes.sparsity
-    return allocate.choose(axes, lanes, measure, target.left, target.scope, scores)
+    measure = sizes.macs_of if target.macs else sizes.params_of
+    return allocate.choose(axes, lanes, measure, target.goal, target.scope, scores)
 
 
 def eligible(axes: Axes, target: Target) -> list[Group]:

@@ -1,0 +1,53 @@
+"""`optimize inspect MODEL`: what can be pruned, what hangs together, and what is frozen by which op."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import TYPE_CHECKING, Any
+
+from optimizer.cli import options
+
+if TYPE_CHECKING:
+    from optimizer.pipeline.inspect import Inspection
+
+
+def inspect(model: options.Model, as_json: options.Json = False) -> None:
+    """List the channel groups of a model, what each ties together, and why the rest is frozen."""
+    from optimizer.pipeline.inspect import inspect as run
+
+    found = run(model)
+    if as_json:
+        sys.stdout.write(json.dumps(found.to_json(), indent=2) + "\n")
+    else:
+        _print(found)
+
+
+def _print(found: Inspection) -> None:
+    from rich.console import Console
+
+    console = Console(highlight=False, soft_wrap=True)
+    console.print(
+        f"{found.params:,} parameters, {found.prunable:,} of them in tensors that can shrink; {found.macs:,} MACs"
+    )
+    groups = [(g.name, g.kind, g.size, f"{g.params:,}", _few(g.tensors)) for g in found.groups]
+    console.print(_table(("group", "kind", "size", "parameters", "ties together"), groups))
+    if found.frozen:
+        console.print("\nfrozen", style="bold")
+        console.print(_table(("tensor", "axis", "because"), [(f.tensor, f.axis, f.reason) for f in found.frozen]))
+
+
+def _few(names: tuple[str, ...], most: int = 4) -> str:
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
+def _table(columns: tuple[str, ...], rows: list[tuple[Any, ...]]) -> Any:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(show_edge=False, pad_edge=False)
+    for name in columns:
+        table.add_column(name, overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(str(cell)) for cell in row))
+    return table

@@ -1,0 +1,89 @@
+"""`optimize prune MODEL`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Optional
+
+import typer
+
+from optimizer.cli import options
+from optimizer.errors import ConfigError
+from optimizer.recipe import Criterion, Prune, Run, Scope, share
+
+
+def prune(
+    model: options.Model,
+    sparsity: Annotated[
+        Optional[str], typer.Option(help="The share of prunable parameters that goes, e.g. 0.5.", show_default=False)
+    ] = None,
+    macs: Annotated[
+        Optional[str], typer.Option(help="The share of multiply-accumulates that stays, e.g. 0.5.", show_default=False)
+    ] = None,
+    structured: Annotated[bool, typer.Option("--structured", help="Remove whole channels, heads, blocks.")] = True,
+    mask_only: Annotated[bool, typer.Option("--mask-only", help="Write zeros and keep every shape.")] = False,
+    granularity: Annotated[str, typer.Option(help="What may go: channel, head, layer.")] = "channel,head",
+    criterion: Annotated[Criterion, typer.Option(help="What decides which channel goes.")] = "magnitude",
+    scope: Annotated[Scope, typer.Option(help="The same share of every group, or ranked over all.")] = "layer",
+    align: Annotated[str, typer.Option(help="Keep multiples of this many channels; auto: what kernels like.")] = "auto",
+    lossy: Annotated[
+        bool, typer.Option("--lossy", help="Let norms lose channels too; their statistics then change.")
+    ] = False,
+    only: Annotated[
+        Optional[list[str]], typer.Option(help="Prune only groups with a tensor, node or op like this GLOB.")
+    ] = None,
+    exclude: Annotated[
+        Optional[list[str]], typer.Option(help="Leave groups with a tensor, node or op like this GLOB.")
+    ] = None,
+    max_drop: Annotated[
+        Optional[str], typer.Option(help="The most that accuracy may fall, e.g. 1%.", show_default="no bound")
+    ] = None,
+    metric: Annotated[
+        Optional[str],
+        typer.Option(help="top1, agreement, cosine, sqnr, max_error or MODULE:FUNC.", show_default="by the outputs"),
+    ] = None,
+    output: options.Output = None,
+    force: options.Force = False,
+    data: options.Data = None,
+    samples: options.Samples = None,
+    seed: options.Seed = 0,
+    threads: options.Threads = 1,
+    dim: options.Dims = None,
+    no_measure: Annotated[
+        bool, typer.Option("--no-measure", help="Time nothing; the same input gives the same bytes.")
+    ] = False,
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Remove channels, heads and blocks from a model, proved equal to setting them to zero."""
+    if not structured:
+        raise ConfigError("only structured pruning is there: leave --structured as it is")
+    step = Prune(
+        sparsity=share(sparsity) if sparsity is not None else None,
+        macs=share(macs) if macs is not None else None,
+        mask_only=mask_only,
+        granularity=tuple(part.strip() for part in granularity.split(",")),
+        criterion=criterion,
+        scope=scope,
+        align=_align(align),
+        lossy=lossy,
+        max_drop=share(max_drop) if max_drop is not None else None,
+        metric=metric,
+        only=tuple(only or ()),
+        exclude=tuple(exclude or ()),
+        measure=not no_measure,
+    )
+    run = Run(data=data, samples=samples, seed=seed, threads=threads, dims=options.sizes(dim))
+    from optimizer.cli import display
+    from optimizer.pipeline import prune as pipeline
+
+    with display.progress(quiet or as_json) as progress:
+        result = pipeline.prune(model, step, run, output=output, force=force, progress=progress)
+    display.show(result, as_json=as_json, quiet=quiet)
+
+
+def _align(text: str) -> int | None:
+    if text == "auto":
+        return None
+    if not text.isdigit() or int(text) < 1:
+        raise ConfigError(f"--align {text!r}: give a whole number above 0, or auto")
+    return int(text)

@@ -1,0 +1,59 @@
+"""`optimize inspect`: the channel groups of a model and its frozen axes, as records."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from pathlib import Path
+from typing import Any
+
+from optimizer.model import cleanup, io
+from optimizer.prune import prepare
+from optimizer.prune.groups import Axes, Group, analyse
+from optimizer.prune.sizes import Sizes
+from optimizer.report.records import SCHEMA_VERSION, FrozenAxis, to_json
+
+
+@dataclasses.dataclass(frozen=True)
+class GroupRow:
+    """One channel group: what it is called, how many labels it has, the parameters it touches, and the tensor axes."""
+
+    name: str
+    kind: str
+    size: int
+    params: int
+    tensors: tuple[str, ...]
+    """`tensor.axis` of every axis that shrinks with the group."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Inspection:
+    """What pruning could do to a model."""
+
+    model: str
+    params: int
+    prunable: int
+    macs: int
+    groups: tuple[GroupRow, ...]
+    frozen: tuple[FrozenAxis, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """One JSON document."""
+        return {"schema_version": SCHEMA_VERSION, "command": "inspect", **to_json(self)}
+
+
+def inspect(path: Path | str) -> Inspection:
+    """Analyse the model at `path`; nothing is run. Raises `UserError`."""
+    model = io.load(path)
+    cleanup.clean(model)
+    prepare.prepare(model)
+    axes = analyse(model)
+    sizes = Sizes(axes)
+    rows = tuple(_row(axes, group) for group in axes.groups)
+    return Inspection(str(path), sizes.params, sizes.prunable, sizes.macs, rows, axes.frozen())
+
+
+def _row(axes: Axes, group: Group) -> GroupRow:
+    tensors = {value: value.const_value for value, _ in group.places}
+    params = sum(math.prod(tensor.shape.numpy()) for tensor in tensors.values() if tensor is not None)
+    return GroupRow(group.name, group.kind, len(group.labels), params, tuple(f"{v.name}.{i}" for v, i in group.places))

@@ -1,0 +1,179 @@
+"""Whole residual blocks: y = x + f(x) becomes y = x where that changes the output least.
+
+A block is an Add of two values of one shape of which one (the shortcut) is an ancestor of the other (the branch), and
+whose branch becomes exactly zero by zeroing constants of its own: the weights and bias it ends in, or its layer scale.
+So the model without the block and the model with the zeroed constants give the same outputs.
+
+The choice is greedy on sample data: every branch gets a gate (a factor that is a graph input), so that one session
+answers for all blocks what is left of the output without them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import onnx_ir as ir
+
+from optimizer.model.passes.dead import remove_unused
+from optimizer.model.ports import Feed
+from optimizer.ops.axes import RULES, describe, dims
+from optimizer.ops.axes.pointwise import zero_to_zero
+from optimizer.runtime.session import Session, open_session
+
+SAMPLES = 4
+"""Samples the choice is made on."""
+_MOVES = {"Reshape", "Flatten", "Transpose", "Squeeze", "Unsqueeze", "Slice", "Expand"}
+_WEIGHTED = {"Conv": (1, 2), "ConvTranspose": (1, 2), "Gemm": (1, 2), "BatchNormalization": (1, 2),
+             "LayerNormalization": (1, 2), "InstanceNormalization": (1, 2), "GroupNormalization": (1, 2)}  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True)
+class Block:
+    """One Add, which of its inputs is the branch, and the constants that end the branch."""
+
+    add: ir.Node
+    branch: int
+    ends: tuple[ir.Value, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Skipped:
+    """The model without some blocks, the model with their ends zeroed, and the Adds that went, by name."""
+
+    removed: ir.Model
+    masked: ir.Model
+    names: tuple[str, ...]
+
+
+def blocks(graph: ir.Graph) -> list[Block]:
+    """All blocks that could be skipped, in graph order."""
+    return [block for node in graph if node.op_type == "Add" and node.domain == "" for block in _blocks(node)]
+
+
+def _blocks(node: ir.Node) -> list[Block]:
+    for branch in (1, 0):
+        value, shortcut = node.inputs[branch], node.inputs[1 - branch]
+        if value is None or shortcut is None or not _same_shape(shortcut, node.outputs[0]):
+            continue
+        if shortcut in _ancestors(value) and (found := ends(value)) is not None:
+            return [Block(node, branch, tuple(dict.fromkeys(found)))]
+    return []
+
+
+def _same_shape(value: ir.Value, other: ir.Value) -> bool:
+    one, two = dims(value), dims(other)
+    return one is not None and two is not None and len(one) == len(two) and all(
+        a == b for a, b in zip(one, two, strict=True)
+    )  # fmt: skip
+
+
+def _ancestors(value: ir.Value) -> set[ir.Value]:
+    found: set[ir.Value] = set()
+    stack = [value]
+    while stack:
+        producer = stack.pop().producer()
+        new = {given for given in (producer.inputs if producer else ()) if given is not None} - found
+        found |= new
+        stack += new
+    return found
+
+
+def ends(value: ir.Value) -> list[ir.Value] | None:
+    """Constants of nobody else whose zeroing makes `value` zero; None if there are none such."""
+    if value.const_value is not None:
+        return [value] if len(value.uses()) == 1 and not value.is_graph_output() else None
+    node = value.producer()
+    if node is None or node.domain:
+        return None
+    if node.op_type in _WEIGHTED:
+        return _all([given for index, given in enumerate(node.inputs) if index in _WEIGHTED[node.op_type] and given])
+    if node.op_type in ("Mul", "MatMul"):
+        return next((found for given in _by_constness(node) if (found := ends(given)) is not None), None)
+    if node.op_type in ("Add", "Sub"):
+        return _all([given for given in node.inputs if given is not None])
+    row = RULES.get(("", node.op_type))
+    keeps = node.op_type in _MOVES or (row is not None and row.rule is zero_to_zero)
+    return ends(node.inputs[0]) if keeps and node.inputs[0] is not None else None
+
+
+def _by_constness(node: ir.Node) -> list[ir.Value]:
+    return sorted((given for given in node.inputs if given is not None), key=lambda given: given.const_value is None)
+
+
+def _all(values: Sequence[ir.Value]) -> list[ir.Value] | None:
+    found: list[ir.Value] = []
+    for value in values:
+        if (own := ends(value)) is None:
+            return None
+        found += own
+    return found
+
+
+def skip(model: ir.Model, feeds: Sequence[Feed], enough: Callable[[ir.Model], bool]) -> Skipped:
+    """Skip blocks, the least important first, until `enough` says so of the model without them."""
+    count = len(blocks(model.graph))
+    left, chosen, names = list(range(count)), list[int](), list[str]()
+    removed = model
+    session = open_session(_gated(model)) if count else None
+    while left and session is not None and not enough(removed):
+        costs = [_change(session, feeds, count, [*chosen, index]) for index in left]
+        chosen.append(left.pop(int(np.argmin(costs))))
+        removed, names = _without(model, chosen)
+    return Skipped(removed, _zeroed(model, chosen), tuple(names))
+
+
+def _gated(model: ir.Model) -> ir.Model:
+    copy = model.clone()
+    for number, block in enumerate(blocks(copy.graph)):
+        branch = block.add.inputs[block.branch]
+        assert branch is not None
+        gate = ir.Value(name=_gate(number), shape=ir.Shape([]), type=branch.type)
+        copy.graph.inputs.append(gate)
+        product = ir.node("Mul", [branch, gate])
+        product.outputs[0].name = product.name = f"{_gate(number)} product"
+        copy.graph.insert_before(block.add, product)
+        block.add.replace_input_with(block.branch, product.outputs[0])
+    return copy
+
+
+def _gate(number: int) -> str:
+    return f"optimize gate {number}"
+
+
+def _change(session: Session, feeds: Sequence[Feed], count: int, closed: Sequence[int]) -> float:
+    """Squared change of the outputs relative to their size, over all feeds."""
+    total = 0.0
+    for feed in feeds:
+        open_ = {_gate(number): np.float32(1) for number in range(count)}
+        before = session.run({**feed, **{name: np.asarray(gate) for name, gate in open_.items()}})
+        shut = {name: np.asarray(np.float32(0)) for name in map(_gate, closed)}
+        after = session.run({**feed, **{name: np.asarray(gate) for name, gate in open_.items()}, **shut})
+        for a, b in zip(before, after, strict=True):
+            total += float(
+                np.square(a.astype(np.float64) - b).sum() / max(np.square(a.astype(np.float64)).sum(), 1e-30)
+            )
+    return total
+
+
+def _without(model: ir.Model, chosen: Sequence[int]) -> tuple[ir.Model, list[str]]:
+    copy = model.clone()
+    found = blocks(copy.graph)
+    for block in (found[index] for index in sorted(chosen)):
+        shortcut = block.add.inputs[1 - block.branch]
+        assert shortcut is not None
+        ir.convenience.replace_all_uses_with(block.add.outputs[0], shortcut, replace_graph_outputs=False)
+    names = [describe(found[index].add) for index in sorted(chosen)]
+    remove_unused(copy)
+    return copy, names
+
+
+def _zeroed(model: ir.Model, chosen: Sequence[int]) -> ir.Model:
+    copy = model.clone()
+    found = blocks(copy.graph)
+    for value in (end for index in chosen for end in found[index].ends):
+        tensor = value.const_value
+        assert tensor is not None
+        value.const_value = ir.tensor(np.zeros_like(tensor.numpy()), name=value.name)
+    return copy
