@@ -46,8 +46,7 @@ def inspect(path: Path | str) -> Inspection:
     """Analyse the model at `path`; nothing is run. Raises `UserError`."""
     model = io.load(path)
     cleanup.clean(model)
-    prepare.prepare(model)
-    axes = analyse(model)
+    axes = analyse(prepare.prepare(model))
     sizes = Sizes(axes)
     rows = tuple(_row(axes, group) for group in axes.groups)
     return Inspection(str(path), sizes.params, sizes.prunable, sizes.macs, rows, axes.frozen())

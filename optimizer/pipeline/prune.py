@@ -67,15 +67,14 @@ class Found:
 def carry_out(about: Subject, step: Prune, progress: Progress) -> Found:
     """Choose and remove. Raises `NothingToDo`, or `BoundMissed` where the target is out of reach."""
     progress.stage("looking for what can go")
-    base = about.clean.clone()
-    prepare.prepare(base)
+    base = prepare.prepare(about.clean)
     axes = analyse(base, lossy=step.lossy)
     sizes, frozen = Sizes(axes), axes.frozen()
     goal = sizes.macs * step.macs if step.macs is not None else sizes.params - sizes.prunable * (step.sparsity or 0)
     skipped = _skip(base, about, sizes, goal, step, progress)
     kinds = tuple(kind for kind in step.granularity if kind != "layer")
     pruned, model = Pruned(skipped.removed, skipped.masked), skipped.removed
-    if kinds and _size(model, step) > goal:
+    if kinds and (_size(model, step) > goal or not sizes.prunable):
         progress.stage("choosing channels")
         target = Target(goal, step.macs is not None, kinds, step.align, step.scope, step.only, step.exclude)
         model = model.clone()

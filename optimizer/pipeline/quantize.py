@@ -3,8 +3,9 @@
 Never slower: a candidate is written only if the race does not show it slower than the original. Where no int8 form
 is faster, the form that is smaller and not slower is written instead, and the result says so.
 
-Bounded: with `max_drop`, groups go back to float, the worst bargains first (`quantize.sensitivity`), until the bound
-holds on samples that calibration has not seen; the length of that list is found by bisection.
+Bounded: where the answers of the fastest candidate drop by more than `max_drop` (1% unless given), groups go back to
+float, the worst bargains first (`quantize.sensitivity`), until the bound holds on samples that calibration has not
+seen; the length of that list is found by bisection.
 """
 
 from __future__ import annotations
@@ -27,8 +28,8 @@ from optimizer.report.records import Accuracy, Latency, Result
 
 HELD_BACK = 0.25
 """Share of real samples that calibration never sees, for judging."""
-_WORRYING, _CHANCE = 0.02, 1.5
-"""A drop is worth a warning above this share, unless it is a single sample's."""
+_USUAL_DROP, _USUAL_SQNR, _CHANCE = 0.01, 14.0, 1.5
+"""What is borne where no bound is given: share of the metric, decibels, samples."""
 _RACE_SECONDS = 4.0
 _FINAL_SECONDS = 6.0
 _SENSITIVITY_SAMPLES = 8
@@ -77,17 +78,42 @@ class _Work:
         """The candidate to write and its result."""
         useful = [candidate for candidate in self.candidates() if candidate.changed]
         if not useful:
-            raise NothingToDo(
-                f"{self.about.path} has nothing to quantize: no int8 kernel fits, no weight is large enough"
-            )
+            raise NothingToDo(f"{self.about.path} has nothing to quantize: no int8 kernel fits it, no weight is large")
         notes: list[str] = []
-        for candidate in self.ranked(useful):
-            judged = self.bounded(self.repaired(candidate, notes), notes)
-            latency = self.race([judged.candidate], _FINAL_SECONDS)[0] if self.step.measure else None
-            if latency is None or latency.verdict == "faster" or (latency.verdict != "slower" and _last(candidate)):
+        finalists = [self.repaired(judged, notes) for judged in self.finalists(self.ranked(useful), notes)]
+        latencies = self.final(finalists)
+        order = sorted(range(len(finalists)), key=lambda i: -latencies[i].speedup if latencies else 0.0)
+        for i in order:
+            judged, latency = finalists[i], latencies[i] if latencies else None
+            if latency is None or latency.verdict == "faster" or _plain(judged, latency):
                 return self.describe(judged, latency, notes), judged.candidate
-            notes.clear()
         raise NothingToDo(f"{self.about.path}: no int8 form of it is as fast as the original here; nothing was written")
+
+    def finalists(self, ranked: list[Candidate], notes: list[str]) -> list[Judged]:
+        """From candidates by speed: the fastest, cut back until its answers hold, the fastest that holds as it is, and
+        weights alone. Raises `BoundMissed` if there are none within `max_drop`."""
+        found: list[Judged] = []
+        missed: list[Judged] = []
+        for candidate in ranked:
+            if found and not candidate.only_stored:
+                continue
+            judged = self.judge(candidate)
+            if self.holds(judged):
+                found.append(judged)
+                continue
+            bounded = self.bounded(judged, notes) if not missed and not candidate.only_stored else None
+            missed.append(judged)
+            if bounded is not None:
+                found.append(bounded)
+        if not found and self.step.max_drop is not None:
+            raise BoundMissed(_missed(min(missed, key=lambda one: one.accuracy.drop).accuracy, self.step.max_drop))
+        return found or missed[-1:]
+
+    def final(self, finalists: list[Judged]) -> tuple[Latency, ...]:
+        if not self.step.measure:
+            return ()
+        self.progress.stage("timing the best against the original")
+        return self.race([judged.candidate for judged in finalists], _FINAL_SECONDS)
 
     def candidates(self) -> list[Candidate]:
         """What the step allows; the plainest last."""
@@ -111,13 +137,12 @@ class _Work:
         return [table, self.static.placed("placed by measured costs", self.costs, held)]
 
     def ranked(self, useful: list[Candidate]) -> list[Candidate]:
-        """The fastest, then what is left where it turns out not to be faster: weights alone."""
-        if not self.step.measure:
-            return useful[-1:]
+        """The fastest first."""
+        if not self.step.measure or len(useful) == 1:
+            return useful
         self.progress.stage(f"timing {len(useful)} candidates")
-        speeds = [latency.speedup for latency in self.race(useful, _RACE_SECONDS)] if len(useful) > 1 else [1.0]
-        fastest = useful[speeds.index(max(speeds))]
-        return [fastest, *(candidate for candidate in useful if candidate.only_stored and candidate is not fastest)]
+        speeds = [latency.speedup for latency in self.race(useful, _RACE_SECONDS)]
+        return [useful[i] for i in sorted(range(len(useful)), key=lambda i: -speeds[i])]
 
     def race(self, candidates: list[Candidate], seconds: float) -> tuple[Latency, ...]:
         models = [candidate.model for candidate in candidates]
@@ -128,41 +153,33 @@ class _Work:
         found = common.accuracy(self.about.model, candidate.model, self.judging, self.run, self.step.metric, tick)
         return Judged(candidate, found)
 
-    def repaired(self, candidate: Candidate, notes: list[str]) -> Judged:
-        """`candidate`, or its repaired form where that brings the held-back samples' outputs closer."""
-        judged = self.judge(candidate)
-        if (
-            self.step.recover != "full"
-            or self.judging.synthetic
-            or candidate.plan is None
-            or not candidate.plan.weights
-        ):
+    def repaired(self, judged: Judged, notes: list[str]) -> Judged:
+        """`judged`, or its repaired form where that brings the held-back samples' outputs closer."""
+        candidate = judged.candidate
+        if self.step.recover != "full" or self.judging.synthetic:
+            return judged
+        if candidate.plan is None or not candidate.plan.weights:
             return judged
         self.progress.stage("rounding weights by second order")
         better = self.judge(self.static.recovered(candidate))
         before, after = judged.accuracy.sqnr_db, better.accuracy.sqnr_db
-        kept = after > before
+        kept = after > before and (self.holds(better) or not self.holds(judged))
         word = "kept" if kept else "not kept"
         notes.append(f"second-order rounding {word}: SQNR {before:.1f} dB without, {after:.1f} dB with it")
         return better if kept else judged
 
-    def bounded(self, judged: Judged, notes: list[str]) -> Judged:
-        """`judged`, with as few groups back in float as its accuracy bound asks for. Raises `BoundMissed`."""
-        if self.step.max_drop is None or self.holds(judged):
-            return judged
-        if judged.candidate.only_stored or judged.candidate.plan is None:
-            raise BoundMissed(_missed(judged.accuracy, self.step.max_drop))
+    def bounded(self, judged: Judged, notes: list[str]) -> Judged | None:
+        """`judged` with as few groups back in float as its answers ask for; None if only all of them would do."""
         order = self.bargains(judged.candidate)
-        best, low, high = judged, 0, len(order)
+        low, high = 0, len(order) - 1
         found: Judged | None = None
         while low < high:
             middle = (low + high) // 2
-            tried = self.repaired(self.without(judged.candidate, order[: middle + 1]), [])
-            best = min(best, tried, key=lambda one: one.accuracy.drop)
+            tried = self.judge(self.without(judged.candidate, order[: middle + 1]))
             found, low, high = (tried, low, middle) if self.holds(tried) else (found, middle + 1, high)
-        if found is None:
-            raise BoundMissed(_missed(best.accuracy, self.step.max_drop))
-        notes.append(f"{low + 1} of {len(order)} parts went back to float to keep within --max-drop")
+        if found is not None:
+            bound = "--max-drop" if self.step.max_drop is not None else "a drop of 1%"
+            notes.append(f"{low + 1} of {len(order)} int8 parts went back to float to keep within {bound}")
         return found
 
     def bargains(self, candidate: Candidate) -> list[sensitivity.Bundle]:
@@ -179,8 +196,13 @@ class _Work:
         return self.static.placed(candidate.name, self.costs, held)
 
     def holds(self, judged: Judged) -> bool:
-        assert self.step.max_drop is not None
-        return judged.accuracy.drop <= self.step.max_drop * max(abs(judged.accuracy.before), 1e-9)
+        """Whether the answers keep to the bound. Without one, a drop of 1% (or of a single sample) is borne, as long
+        as the outputs as a whole stay close."""
+        found, bound = judged.accuracy, self.step.max_drop
+        if bound is not None:
+            return found.drop <= bound * max(abs(found.before), 1e-9)
+        near = found.drop <= _USUAL_DROP * abs(found.before) or found.drop * found.samples <= _CHANCE
+        return near and found.sqnr_db >= _USUAL_SQNR
 
     def describe(self, judged: Judged, latency: Latency | None, notes: list[str]) -> Result:
         """The result record of the chosen candidate."""
@@ -203,9 +225,9 @@ def split(samples: Samples, seed: int) -> tuple[Samples, Samples]:
     return calibration, judging
 
 
-def _last(candidate: Candidate) -> bool:
-    """Whether nothing plainer is left to try."""
-    return candidate.only_stored
+def _plain(judged: Judged, latency: Latency) -> bool:
+    """Whether this is the form that need not be faster, as long as it is not slower."""
+    return judged.candidate.only_stored and latency.verdict != "slower"
 
 
 def _missed(accuracy: Accuracy, bound: float) -> str:
@@ -234,7 +256,7 @@ _ACTIONS = {
 
 def _doubts(accuracy: Accuracy, latency: Latency | None) -> list[str]:
     found = []
-    if accuracy.drop > _WORRYING * abs(accuracy.before) and accuracy.drop * accuracy.samples > _CHANCE:
+    if accuracy.drop > _USUAL_DROP * abs(accuracy.before) and accuracy.drop * accuracy.samples > _CHANCE:
         found.append(f"{accuracy.metric} drops by {accuracy.drop:.4f}: bound it with --max-drop, or give more --data")
     if latency is None:
         found.append("not timed (--no-measure): whether it is faster here is not known")
