@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Protocol
 
 import onnx_ir as ir
-from onnx_ir.passes.common import NameFixPass
 
 from optimizer.calibrate.metrics import compare_outputs
 from optimizer.data.samples import Samples
@@ -86,9 +85,20 @@ def prepare(path: Path, model: ir.Model, run: Run) -> Subject:
     session.run(samples[0])
     ready = model.clone()
     notes = cleanup.clean(ready)
-    NameFixPass()(ready)
+    name_nodes(ready)
     shapes.infer(ready)
     return Subject(path, model, ready, samples, tuple(notes))
+
+
+def name_nodes(model: ir.Model) -> None:
+    """Give every node, subgraphs included, a name of its own, since decisions are kept by name."""
+    taken: set[str] = set()
+    for number, node in enumerate(ir.traversal.RecursiveGraphIterator(model.graph)):
+        name = node.name or f"{node.op_type}_{number}"
+        while name in taken:
+            name = f"{name}_{number}"
+        node.name = name
+        taken.add(name)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -25,6 +25,7 @@ import onnx_ir as ir
 from optimizer.model.ports import Array
 from optimizer.quantize import storage
 from optimizer.quantize.groups import Group
+from optimizer.quantize.naming import Fresh
 from optimizer.quantize.plan import Plan, Weight
 from optimizer.quantize.qparams import QParams, from_range
 
@@ -56,6 +57,8 @@ class _Writer:
         self.readers: dict[str, int] = {}
         for name in (name for group in plan.groups if group.name not in plan.dynamic for name in group.inputs):
             self.readers[name] = self.readers.get(name, 0) + 1
+        self.fresh = Fresh(graph)
+        self.made: dict[str, ir.Value] = {}
         self.ranged: dict[str, ir.Node] = {}
         self.shared: dict[str, ir.Value] = {}
         self.quantized: dict[str, ir.Value] = {}
@@ -85,7 +88,9 @@ class _Writer:
         if weight.values.size < storage.SMALLEST:
             return
         scales = weight.scales.reshape([-1 if axis == weight.axis else 1 for axis in range(weight.values.ndim)])
-        head.replace_input_with(1, storage.restored(self.graph, weight.name, weight.values, scales))
+        if weight.name not in self.shared:
+            self.shared[weight.name] = storage.restored(self.graph, self.fresh, weight.name, weight.values, scales)
+        head.replace_input_with(1, self.shared[weight.name])
         if weight.bias is None:
             return
         if group.op == "MatMul":
@@ -104,19 +109,19 @@ class _Writer:
         stored = self._initializer(f"{weight.name}_weight_t", np.ascontiguousarray(values))
         zero = self._initializer(f"{weight.name}_weight_zero", np.zeros(weight.scales.shape, np.int8))
         product = ir.node("MatMulInteger", [integers, stored, point, zero], name=name)
-        _typed(product, f"{name}_int32", ir.DataType.INT32, result.shape)
+        self._typed(product, f"{name}_int32", ir.DataType.INT32, result.shape)
         cast = ir.node("Cast", [product.outputs[0]], {"to": ir.DataType.FLOAT}, name=f"{name}_Cast")
-        _typed(cast, f"{name}_cast", ir.DataType.FLOAT, result.shape)
+        self._typed(cast, f"{name}_cast", ir.DataType.FLOAT, result.shape)
         factor = ir.node(
             "Mul", [scale, self._initializer(f"{weight.name}_weight_scale", weight.scales)], name=f"{name}_Factor"
         )
-        _typed(factor, f"{name}_factor", ir.DataType.FLOAT, None)
+        self._typed(factor, f"{name}_factor", ir.DataType.FLOAT, None)
         scaled = ir.node("Mul", [cast.outputs[0], factor.outputs[0]], name=f"{name}_Scale")
-        _typed(scaled, f"{name}_scaled", ir.DataType.FLOAT, result.shape)
+        self._typed(scaled, f"{name}_scaled", ir.DataType.FLOAT, result.shape)
         new = [product, cast, factor, scaled]
         if group.op == "Gemm" and weight.bias is not None:
             bias = self._initializer(f"{name}_bias", weight.bias.astype(np.float32))
-            new.append(_typed(ir.node("Add", [scaled.outputs[0], bias], name=f"{name}_Bias"), f"{name}_biased",
+            new.append(self._typed(ir.node("Add", [scaled.outputs[0], bias], name=f"{name}_Bias"), f"{name}_biased",
                               ir.DataType.FLOAT, result.shape))  # fmt: skip
         self.graph.insert_before(head, new)
         self._take_over(result, new[-1].outputs[0])
@@ -130,7 +135,7 @@ class _Writer:
         if name not in self.ranged:
             node = ir.node("DynamicQuantizeLinear", [source], name=f"{name}_DynamicQuantize", num_outputs=3)
             for output, part, dtype in zip(node.outputs, _RANGED, _RANGED_TYPES, strict=True):
-                output.name, output.type = f"{name}_dynamic_{part}", ir.TensorType(dtype)
+                output.name, output.type = self.fresh(f"{name}_dynamic_{part}"), ir.TensorType(dtype)
             self._behind(source, node)
             self.ranged[name] = node
         return self.ranged[name]
@@ -140,7 +145,7 @@ class _Writer:
         if old.is_graph_output():
             self._swap_output(old, new)
         else:
-            old.name, new.name = f"{old.name}_replaced", old.name
+            old.name, new.name = self.fresh(f"{old.name}_replaced"), old.name
         old.replace_all_uses_with(new)
         self.values[new.name or ""] = new
 
@@ -185,7 +190,7 @@ class _Writer:
         position = next(i for i, value in enumerate(self.graph.outputs) if value is old)
         new.shape, new.type = old.shape, old.type
         self.graph.outputs[position] = new
-        old.name, new.name = f"{old.name}_float", old.name
+        old.name, new.name = self.fresh(f"{old.name}_float"), old.name
 
     def _weigh(self, group: Group, head: ir.Node, weight: Weight) -> None:
         scales, zero = weight.scales, np.zeros(weight.scales.shape, np.int8)
@@ -239,11 +244,11 @@ class _Writer:
 
     def _q(self, value: ir.Value, name: str, params: QParams) -> ir.Node:
         node = ir.node("QuantizeLinear", [value, *self._params(name, params)], name=f"{name}_Quantize")
-        return _typed(node, f"{name}_quantized", ir.DataType.UINT8, value.shape)
+        return self._typed(node, f"{name}_quantized", ir.DataType.UINT8, value.shape)
 
     def _dq(self, value: ir.Value, name: str, params: QParams) -> ir.Node:
         node = ir.node("DequantizeLinear", [value, *self._params(name, params)], name=f"{name}_Dequantize")
-        return _typed(node, f"{name}_dequantized", ir.DataType.FLOAT, value.shape)
+        return self._typed(node, f"{name}_dequantized", ir.DataType.FLOAT, value.shape)
 
     def _params(self, name: str, params: QParams) -> tuple[ir.Value, ir.Value]:
         scale = self._initializer(f"{name}_scale", np.array(params.scale, np.float32))
@@ -257,16 +262,22 @@ class _Writer:
         point = self._initializer(f"{name}_zero_point", zero)
         attributes = {"axis": axis} if scales.ndim else {}
         node = ir.node("DequantizeLinear", [stored, scale, point], attributes, name=f"{name}_Dequantize")
-        _typed(node, f"{name}_dequantized", ir.DataType.FLOAT, stored.shape)
+        self._typed(node, f"{name}_dequantized", ir.DataType.FLOAT, stored.shape)
         self.graph.insert_before(self.graph[0], node)
         return self.shared.setdefault(f"{name}_dequantized", node.outputs[0])
 
     def _initializer(self, name: str, array: Array) -> ir.Value:
-        if name in self.graph.initializers:
-            return self.graph.initializers[name]
-        value = ir.val(name, const_value=ir.tensor(array, name=name))
-        self.graph.register_initializer(value)
-        return value
+        """The constant that this emission calls `name`, made on first use."""
+        if name not in self.made:
+            own = self.fresh(name)
+            self.made[name] = ir.val(own, const_value=ir.tensor(array, name=own))
+            self.graph.register_initializer(self.made[name])
+        return self.made[name]
+
+    def _typed(self, node: ir.Node, name: str, dtype: ir.DataType, shape: ir.Shape | None) -> ir.Node:
+        output = node.outputs[0]
+        output.name, output.type, output.shape = self.fresh(name), ir.TensorType(dtype), shape
+        return node
 
     def _behind(self, value: ir.Value, node: ir.Node) -> ir.Value:
         producer = value.producer()
@@ -279,12 +290,6 @@ class _Writer:
     def _before(self, anchor: ir.Node, node: ir.Node) -> ir.Value:
         self.graph.insert_before(anchor, node)
         return node.outputs[0]
-
-
-def _typed(node: ir.Node, name: str, dtype: ir.DataType, shape: ir.Shape | None) -> ir.Node:
-    output = node.outputs[0]
-    output.name, output.type, output.shape = name, ir.TensorType(dtype), shape
-    return node
 
 
 def _drop_unused(graph: ir.Graph) -> None:

@@ -117,7 +117,8 @@ def _safe(
         name = group.inputs[0]
         if name not in plan.activations:
             continue
-        low, high = weights.reach(plan.activations[name], statistics.channels[name], lowering)
+        found = weights.reach(plan.activations[name], statistics.channels[name], lowering)
+        low, high = weights.ANY if group.name in plan.dynamic else found
         unsafe |= saturation.overflows(integers, low, high)
     return np.where(unsafe[:, None], nearest, integers)
 

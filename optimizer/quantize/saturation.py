@@ -49,8 +49,14 @@ def _even(rows: Array, low: Array, high: Array) -> tuple[Array, Array, Array]:
     """All three padded to an even number of columns."""
     if rows.shape[1] % 2 == 0:
         return rows, low, high
-    low, high = (np.pad(bound, [(0, 0)] * (bound.ndim - 1) + [(0, 1)]) for bound in (low, high))
+    low, high = (
+        np.pad(np.broadcast_to(bound, (*bound.shape[:-1], rows.shape[1])), _last(bound)) for bound in (low, high)
+    )
     return np.pad(rows, ((0, 0), (0, 1))), low, high
+
+
+def _last(array: Array) -> list[tuple[int, int]]:
+    return [(0, 0)] * (array.ndim - 1) + [(0, 1)]
 
 
 def _pairs(rows: Array) -> Array:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable
 
 import numpy as np
@@ -29,8 +30,9 @@ def plan(
     """
     chosen, kept = tuple(groups), tuple(group for group in stored if group.weight is not None)
     params = activations(chosen, statistics, method)
-    rounded = weights.quantize(model, (*chosen, *kept), params, statistics.channels, how or weights.Settings())
-    return Plan(chosen, params, rounded, frozenset(dynamic), kept)
+    how = dataclasses.replace(how or weights.Settings(), dynamic=frozenset(dynamic))
+    rounded = weights.quantize(model, (*chosen, *kept), params, statistics.channels, how)
+    return Plan(chosen, params, rounded, how.dynamic, kept)
 
 
 def activations(groups: Iterable[Group], statistics: Statistics, method: Method) -> dict[str, QParams]:

@@ -28,6 +28,7 @@ import onnx_ir as ir
 
 from optimizer.model.ports import Array
 from optimizer.ops import int8
+from optimizer.quantize.naming import Fresh
 
 SMALLEST = 1024
 _TOP = 127
@@ -40,7 +41,7 @@ def store(model: ir.Model, leave: Collection[str] = ()) -> set[str]:
 
     Returns the names of the nodes that read them.
     """
-    graph = model.graph
+    graph, fresh = model.graph, Fresh(model.graph)
     readers: set[str] = set()
     for name, value in list(graph.initializers.items()):
         array = int8.constant(value)
@@ -49,39 +50,37 @@ def store(model: ir.Model, leave: Collection[str] = ()) -> set[str]:
         if value.is_graph_output() or not value.uses():
             continue
         readers |= {use.node.name or "" for use in value.uses()}
-        _store(graph, name, value, array)
+        _store(graph, fresh, name, value, array)
     return readers
 
 
-def restored(graph: ir.Graph, name: str, integers: Array, scale: Array) -> ir.Value:
-    """The float tensor that the runtime makes of `integers` and `scale` when it loads the model; made once a name."""
-    if f"{name}_int8" in graph.initializers:
-        return next(use.node.outputs[0] for use in graph.initializers[f"{name}_scale"].uses())
-    stored, factor = _initializer(graph, f"{name}_int8", integers), _initializer(graph, f"{name}_scale", scale)
+def restored(graph: ir.Graph, fresh: Fresh, name: str, integers: Array, scale: Array) -> ir.Value:
+    """The float tensor that the runtime makes of `integers` and `scale` when it loads the model."""
+    stored, factor = _constant(graph, fresh(f"{name}_int8"), integers), _constant(graph, fresh(f"{name}_scale"), scale)
     cast = ir.node("Cast", [stored], {"to": ir.DataType.FLOAT}, name=f"{name}_Cast")
     product = ir.node("Mul", [cast.outputs[0], factor], name=f"{name}_Restore")
-    _typed(cast, f"{name}_cast", stored.shape)
-    _typed(product, f"{name}_restored", stored.shape)
+    _typed(cast, fresh(f"{name}_cast"), stored.shape)
+    _typed(product, fresh(f"{name}_restored"), stored.shape)
     graph.insert_before(graph[0], [cast, product])
     return product.outputs[0]
 
 
-def _store(graph: ir.Graph, name: str, value: ir.Value, array: Array) -> None:
+def _store(graph: ir.Graph, fresh: Fresh, name: str, value: ir.Value, array: Array) -> None:
     uses = tuple(value.uses())
     rounded, scale = _rounded(array, _axes(array, uses[0].node, uses[0].idx))
     if array.size >= _LARGE_TABLE and all(_row_lookup(use.node, use.idx) for use in uses):
-        integers = _initializer(graph, f"{name}_int8", rounded)
-        factor = _initializer(graph, f"{name}_scale", scale)
+        integers = _constant(graph, fresh(f"{name}_int8"), rounded)
+        factor = _constant(graph, fresh(f"{name}_scale"), scale)
         for use in uses:
-            _gather(graph, use.node, integers, factor)
+            _gather(fresh, use.node, integers, factor)
     else:
-        product = restored(graph, name, rounded, scale)
+        product = restored(graph, fresh, name, rounded, scale)
         for use in uses:
             use.node.replace_input_with(use.idx, product)
     del graph.initializers[name]
 
 
-def _gather(graph: ir.Graph, node: ir.Node, integers: ir.Value, factor: ir.Value) -> None:
+def _gather(fresh: Fresh, node: ir.Node, integers: ir.Value, factor: ir.Value) -> None:
     """Let `node` look up int8 rows, and multiply them by their scales behind it."""
     old = node.outputs[0]
     node.replace_input_with(0, integers)
@@ -89,18 +88,19 @@ def _gather(graph: ir.Graph, node: ir.Node, integers: ir.Value, factor: ir.Value
     cast = ir.node("Cast", [old], {"to": ir.DataType.FLOAT}, name=f"{node.name}_Cast")
     product = ir.node("Mul", [cast.outputs[0], lookup.outputs[0]], name=f"{node.name}_Restore")
     uses, output = tuple(old.uses()), old.is_graph_output()
-    _typed(lookup, f"{node.name}_row_scale", None)
-    _typed(cast, f"{node.name}_cast", old.shape)
-    _typed(product, f"{node.name}_restored", old.shape)
-    (node.graph or graph).insert_after(node, [lookup, cast, product])
+    _typed(lookup, fresh(f"{old.name}_row_scale"), None)
+    _typed(cast, fresh(f"{old.name}_cast"), old.shape)
+    _typed(product, fresh(f"{old.name}_restored"), old.shape)
+    assert node.graph is not None
+    node.graph.insert_after(node, [lookup, cast, product])
     for use in uses:
         if use.node is not cast:
             use.node.replace_input_with(use.idx, product.outputs[0])
-    if output and node.graph is not None:
+    if output:
         outputs = node.graph.outputs
         outputs[next(i for i, value in enumerate(outputs) if value is old)] = product.outputs[0]
         name = old.name
-        old.name, product.outputs[0].name = f"{name}_int8", name
+        old.name, product.outputs[0].name = fresh(f"{name}_int8"), name
     old.type = ir.TensorType(ir.DataType.INT8)
 
 
@@ -133,7 +133,7 @@ def _rounded(array: Array, axes: tuple[int, ...]) -> tuple[Array, Array]:
     return np.clip(np.rint(array / best), -_TOP, _TOP).astype(np.int8), best
 
 
-def _initializer(graph: ir.Graph, name: str, array: Array) -> ir.Value:
+def _constant(graph: ir.Graph, name: str, array: Array) -> ir.Value:
     value = ir.val(name, const_value=ir.tensor(array, name=name))
     graph.register_initializer(value)
     return value

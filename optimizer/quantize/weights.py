@@ -27,6 +27,8 @@ from optimizer.quantize.plan import Weight
 from optimizer.quantize.qparams import QParams
 
 _INT32 = 2.0**30
+ANY = (np.zeros(1, np.float32), np.full(1, 255, np.float32))
+"""The reach of an input whose range is found in each run."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,6 +38,8 @@ class Settings:
     per_tensor: bool = False
     saturates: bool = False
     correct: bool = True
+    dynamic: frozenset[str] = frozenset()
+    """Names of the groups in dynamic form: each run stretches its input over all of uint8."""
 
 
 def quantize(
@@ -100,7 +104,7 @@ def _scales(
     if source is None:
         return scales
     if how.saturates and not lowering.depthwise:
-        low, high = reach(source, channels[group.inputs[0]], lowering)
+        low, high = ANY if group.name in how.dynamic else reach(source, channels[group.inputs[0]], lowering)
         scales = saturation.limited(rows, scales, low, high)
     if bias is not None:
         scales = np.maximum(scales, np.abs(bias) / (source.scale * _INT32)).astype(np.float32)
