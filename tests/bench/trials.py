@@ -27,6 +27,8 @@ from optimizer.model import io
 from tests.bench.models import chain
 
 LAYERS = 100
+WIDTH, WIDTH_OF_MANY = 64, 112
+"""Of a layer, for one thread and for more, which share the work only if there is enough of it."""
 
 
 class Kind(NamedTuple):
@@ -87,9 +89,9 @@ def main() -> int:
     chosen = parser.parse_args()
     held = []
     with tempfile.TemporaryDirectory() as name, busy():
-        folder = Path(name)
+        folder, width = Path(name), WIDTH if chosen.threads == 1 else WIDTH_OF_MANY
         for layers in {LAYERS, *(kind.layers for kind in KINDS.values())}:
-            io.save(chain(layers), folder / f"{layers}.onnx")
+            io.save(chain(layers, width), folder / f"{layers}.onnx")
         for name in chosen.kinds:
             kind = KINDS[name]
             print(f"{name}, {chosen.threads} threads", flush=True)
