@@ -10,7 +10,6 @@ from optimizer.quantize import emit
 from optimizer.quantize.plan import Plan
 from optimizer.quantize.qparams import QParams
 from optimizer.quantize.weights import Settings
-from optimizer.runtime import machine
 from optimizer.runtime.session import open_session
 from tests.quantize.nets import Array, build, evaluate, feeds, noise, normal, ops, planned, quantized
 
@@ -296,7 +295,6 @@ def test_hard_sigmoid_saturates_at_exactly_zero_and_one() -> None:
     assert (out.min(), out.max()) == (0, pytest.approx(1, abs=1e-6))
 
 
-@pytest.mark.xfail(reason="names are not yet made unused")
 def test_a_name_that_emission_would_give_may_be_taken_already() -> None:
     arrays = {"x_scale": normal(4), "x_zero_point": normal(4)}
     body = "x_quantized = Sigmoid(x) a = Mul(x_quantized, x_scale) y = Add(a, x_zero_point)"
@@ -329,7 +327,6 @@ def test_the_dynamic_form_finds_the_range_of_each_run_itself(name: str) -> None:
             assert noise(evaluate(int8, feed)[0], evaluate(model, feed)[0]) < 0.02
 
 
-@pytest.mark.xfail(not machine.has_vnni(), reason="the dynamic form is limited by ranges seen in calibration")
 @pytest.mark.parametrize("name", DYNAMIC)
 def test_the_dynamic_form_does_not_saturate_whatever_the_range_of_a_run(name: str) -> None:
     model = net(*DYNAMIC[name])

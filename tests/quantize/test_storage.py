@@ -189,7 +189,6 @@ def test_a_channel_of_zeros_stays_zero() -> None:
     assert (evaluate(model, feeds(model)[0])[0][:, 3] == 0).all()
 
 
-@pytest.mark.xfail(reason="names are not yet made unused")
 def test_the_names_that_storage_gives_may_be_taken() -> None:
     body = "float[2,40] x) => (y) { w_cast = MatMul(x, w) s = Mul(w_cast, w_scale) y = Add(s, w_int8)"
     model = net(body, {"w": normal(40, 50), "w_scale": normal(50), "w_int8": normal(50)})
