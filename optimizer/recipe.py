@@ -25,8 +25,6 @@ class Quantize:
     recover: Recover = "full"
     target: Target = "auto"
     per_tensor: bool = False
-    inputs: bool = False
-    outputs: bool = False
     max_drop: float | None = None
     metric: str | None = None
     only: tuple[str, ...] = ()

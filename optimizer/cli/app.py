@@ -12,7 +12,7 @@ from importlib.metadata import version
 
 import typer
 
-from optimizer.cli import bench, finetune, options, quantize
+from optimizer.cli import bench, finetune, inspect, options, prune, quantize
 from optimizer.errors import OptimizeError
 
 app = typer.Typer(
@@ -24,9 +24,11 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("quantize")(quantize.quantize)
+app.command("prune")(prune.prune)
 app.command("finetune")(finetune.finetune)
 app.command("distill")(finetune.distill)
 app.command("bench")(bench.bench)
+app.command("inspect")(inspect.inspect)
 
 
 def _print_version(wanted: bool) -> None:

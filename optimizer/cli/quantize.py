@@ -38,6 +38,7 @@ def quantize(
     ] = False,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
+    report: options.Reports = None,
 ) -> None:
     """Make a model int8: faster and smaller, with its accuracy checked."""
     step = Quantize(
@@ -55,7 +56,10 @@ def quantize(
     run = Run(data=data, samples=samples, seed=seed, threads=threads, dims=options.sizes(dim))
     from optimizer.cli import display
     from optimizer.pipeline import quantize as pipeline
+    from optimizer.report import write
 
+    write.check(report or [])
     with display.progress(quiet or as_json) as progress:
         result = pipeline.quantize(model, step, run, output=output, force=force, progress=progress)
     display.show(result, as_json=as_json, quiet=quiet)
+    write.write([result], report or [])

@@ -62,6 +62,8 @@ class Judged:
 
     candidate: Candidate
     accuracy: Accuracy
+    notes: tuple[str, ...] = ()
+    """What was done to it, one line each."""
 
 
 class _Work:
@@ -79,17 +81,17 @@ class _Work:
         useful = [candidate for candidate in self.candidates() if candidate.changed]
         if not useful:
             raise NothingToDo(f"{self.about.path} has nothing to quantize: no int8 kernel fits it, no weight is large")
-        notes: list[str] = []
-        finalists = [self.repaired(judged, notes) for judged in self.finalists(self.ranked(useful), notes)]
+        finalists = self.finalists(self.ranked(useful))
         latencies = self.final(finalists)
         order = sorted(range(len(finalists)), key=lambda i: -latencies[i].speedup if latencies else 0.0)
         for i in order:
             judged, latency = finalists[i], latencies[i] if latencies else None
             if latency is None or latency.verdict == "faster" or _plain(judged, latency):
-                return self.describe(judged, latency, notes), judged.candidate
+                repaired = self.repaired(judged)
+                return self.describe(repaired, latency), repaired.candidate
         raise NothingToDo(f"{self.about.path}: no int8 form of it is as fast as the original here; nothing was written")
 
-    def finalists(self, ranked: list[Candidate], notes: list[str]) -> list[Judged]:
+    def finalists(self, ranked: list[Candidate]) -> list[Judged]:
         """From candidates by speed: the fastest, cut back until its answers hold, the fastest that holds as it is, and
         weights alone. Raises `BoundMissed` if there are none within `max_drop`."""
         found: list[Judged] = []
@@ -101,7 +103,7 @@ class _Work:
             if self.holds(judged):
                 found.append(judged)
                 continue
-            bounded = self.bounded(judged, notes) if not missed and not candidate.only_stored else None
+            bounded = self.bounded(judged) if not missed and not candidate.only_stored else None
             missed.append(judged)
             if bounded is not None:
                 found.append(bounded)
@@ -153,7 +155,7 @@ class _Work:
         found = common.accuracy(self.about.model, candidate.model, self.judging, self.run, self.step.metric, tick)
         return Judged(candidate, found)
 
-    def repaired(self, judged: Judged, notes: list[str]) -> Judged:
+    def repaired(self, judged: Judged) -> Judged:
         """`judged`, or its repaired form where that brings the held-back samples' outputs closer."""
         candidate = judged.candidate
         if self.step.recover != "full" or self.judging.synthetic:
@@ -165,10 +167,10 @@ class _Work:
         before, after = judged.accuracy.sqnr_db, better.accuracy.sqnr_db
         kept = after > before and (self.holds(better) or not self.holds(judged))
         word = "kept" if kept else "not kept"
-        notes.append(f"second-order rounding {word}: SQNR {before:.1f} dB without, {after:.1f} dB with it")
-        return better if kept else judged
+        note = f"second-order rounding {word}: SQNR {before:.1f} dB without, {after:.1f} dB with it"
+        return dataclasses.replace(better if kept else judged, notes=(*judged.notes, note))
 
-    def bounded(self, judged: Judged, notes: list[str]) -> Judged | None:
+    def bounded(self, judged: Judged) -> Judged | None:
         """`judged` with as few groups back in float as its answers ask for; None if only all of them would do."""
         order = self.bargains(judged.candidate)
         low, high = 0, len(order) - 1
@@ -177,10 +179,11 @@ class _Work:
             middle = (low + high) // 2
             tried = self.judge(self.without(judged.candidate, order[: middle + 1]))
             found, low, high = (tried, low, middle) if self.holds(tried) else (found, middle + 1, high)
-        if found is not None:
-            bound = "--max-drop" if self.step.max_drop is not None else "a drop of 1%"
-            notes.append(f"{low + 1} of {len(order)} int8 parts went back to float to keep within {bound}")
-        return found
+        if found is None:
+            return None
+        bound = "--max-drop" if self.step.max_drop is not None else "a drop of 1%"
+        note = f"{low + 1} of {len(order)} int8 parts went back to float to keep within {bound}"
+        return dataclasses.replace(found, notes=(note,))
 
     def bargains(self, candidate: Candidate) -> list[sensitivity.Bundle]:
         feeds = list(self.calibration.take(_SENSITIVITY_SAMPLES))
@@ -204,7 +207,7 @@ class _Work:
         near = found.drop <= _USUAL_DROP * abs(found.before) or found.drop * found.samples <= _CHANCE
         return near and found.sqnr_db >= _USUAL_SQNR
 
-    def describe(self, judged: Judged, latency: Latency | None, notes: list[str]) -> Result:
+    def describe(self, judged: Judged, latency: Latency | None) -> Result:
         """The result record of the chosen candidate."""
         base = common.base_result("quantize", self.about, judged.candidate.model, self.run)
         return dataclasses.replace(
@@ -212,7 +215,7 @@ class _Work:
             latency_ms=latency,
             accuracy=judged.accuracy,
             nodes=judged.candidate.nodes,
-            steps=(*base.steps, *notes, _summary(judged.candidate)),
+            steps=(*base.steps, *judged.notes, _summary(judged.candidate)),
             warnings=(*base.warnings, *_doubts(judged.accuracy, latency)),
         )
 
