@@ -40,6 +40,8 @@ PARITY = 1e-3
 """The largest difference between torch and ONNX Runtime, in units of the largest output."""
 QUANTIZED_PARITY = 0.1
 """The same where values are rounded on the way: one step more or less in few places is no error."""
+NO_LOSS = 1e-7
+"""A held-back loss that is rounding."""
 LEAST = 4
 """The fewest samples that can be split into some to learn from and some to judge by."""
 
@@ -93,6 +95,8 @@ def distill(
         start = trainer.score(held)
         if not np.isfinite(start.loss):
             raise BoundMissed("the student's loss is not finite before any training: check the model and the data")
+        if start.loss < NO_LOSS:
+            raise BoundMissed("the student answers as its teacher does already: there is nothing to win back")
         where = None
         if output is not None:
             where = Where(checkpoint.path_of(output), fingerprint(student, teacher, samples, step, seed), resume)

@@ -15,7 +15,6 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -25,7 +24,7 @@ from optimizer.model.ports import Array
 from optimizer.recipe import Finetune
 from optimizer.train import checkpoint
 from optimizer.train.checkpoint import State
-from optimizer.train.table import Tensor
+from optimizer.train.descent import Descent
 from optimizer.train.training import Score, Trainer
 
 EVALUATIONS = 40
@@ -33,7 +32,6 @@ TYPICAL_STEPS = 1500
 LEAST_EPOCHS = 3
 _CHECKPOINT_COST = 0.05
 """Share of the time that writing checkpoints may take."""
-_MOMENTUM = 0.9
 
 Watch = Callable[[int, int, float, "float | None"], None]
 """Called after each step with the step, the number of steps, and the last loss and agreement on what is held back."""
@@ -62,9 +60,7 @@ class Loop:
     watch: Watch
 
     def __post_init__(self) -> None:
-        self.torch = self.trainer.evaluator.torch
-        self.tensors: dict[str, Tensor] = self.trainer.parameters.tensors
-        self.optimizer = build(self.torch, self.step, self.tensors, self.trainer.parameters.decayed(), self.rate)
+        self.descent = build(self.trainer)
         self.per_epoch = max(math.ceil(len(self.train) / self.step.batch), 1)
         epochs = self.step.epochs or max(LEAST_EPOCHS, math.ceil(TYPICAL_STEPS / self.per_epoch))
         self.steps = epochs * self.per_epoch
@@ -106,13 +102,11 @@ class Loop:
         epoch, position = divmod(state.step, self.per_epoch)
         order = np.random.default_rng([self.seed, epoch]).permutation(len(self.train))
         chosen = [int(i) for i in order[position * self.step.batch : (position + 1) * self.step.batch]]
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.rate * factor(self._progress(state), self.step.warmup)
-        loss = descend(
-            self.trainer, self.optimizer, self.train, chosen, np.random.default_rng([self.seed, 1, state.step])
-        )
+        rate = self.rate * factor(self._progress(state), self.step.warmup)
+        random = np.random.default_rng([self.seed, 1, state.step])
+        loss = descend(self.trainer, self.descent, self.train, chosen, rate, random)
         decay = min(self.step.ema, (1 + state.step) / (10 + state.step)) if self.step.ema else 0.0
-        for name, tensor in self.tensors.items():
+        for name, tensor in self.trainer.parameters.tensors.items():
             self.average[name] *= decay
             self.average[name] += (1 - decay) * tensor.detach().numpy()
         return loss
@@ -132,12 +126,7 @@ class Loop:
     def _save(self, state: State) -> None:
         if self.where is None:
             return
-        moments = {
-            f"optimizer/{name}/{key}": np.asarray(value.detach().numpy())
-            for name, tensor in self.tensors.items()
-            for key, value in self.optimizer.state.get(tensor, {}).items()
-            if value is not None
-        }
+        moments = _prefixed("moments", self.descent.state())
         best = _prefixed("best", _part("best", state.arrays))
         now, average = _prefixed("now", self.trainer.parameters.state()), _prefixed("average", self.average)
         kept = dataclasses.replace(state, arrays={**best, **now, **average, **moments})
@@ -146,41 +135,29 @@ class Loop:
     def _restore(self, state: State) -> None:
         self.trainer.parameters.load(_part("now", state.arrays))
         self.average = _part("average", state.arrays)
-        for name, tensor in self.tensors.items():
-            found = _part(f"optimizer/{name}", state.arrays)
-            if found:
-                self.optimizer.state[tensor] = {
-                    key: self.torch.from_numpy(value.copy()) for key, value in found.items()
-                }
+        self.descent.load(_part("moments", state.arrays))
 
 
-def build(torch: Any, step: Finetune, tensors: Mapping[str, Tensor], decayed: set[str], rate: float) -> Any:
-    """The torch optimizer; only matrices decay."""
-    groups = [
-        {"params": [tensor for name, tensor in tensors.items() if name in decayed], "weight_decay": step.weight_decay},
-        {"params": [tensor for name, tensor in tensors.items() if name not in decayed], "weight_decay": 0.0},
-    ]
-    groups = [group for group in groups if group["params"]]
-    if step.optimizer == "sgd":
-        return torch.optim.SGD(groups, lr=rate, momentum=_MOMENTUM, nesterov=True)
-    return torch.optim.AdamW(groups, lr=rate)
+def build(trainer: Trainer) -> Descent:
+    """The optimizer that the settings ask for."""
+    parameters, step = trainer.parameters, trainer.step
+    torch = trainer.evaluator.torch
+    return Descent(torch, step.optimizer, parameters.tensors, parameters.decayed(), step.weight_decay)
 
 
 def descend(
-    trainer: Trainer, optimizer: Any, samples: Samples, chosen: list[int], random: np.random.Generator
+    trainer: Trainer, descent: Descent, samples: Samples, chosen: list[int], rate: float, random: np.random.Generator
 ) -> float:
-    """One step of the optimizer on the samples at `chosen`; returns the loss. Raises `BoundMissed`."""
+    """One step on the samples at `chosen`; returns the loss. Raises `BoundMissed`."""
     loss = trainer.loss(samples, chosen, random)
-    optimizer.zero_grad()
     if not loss.requires_grad:
         raise BoundMissed("the outputs do not depend on any weight that can change: there is nothing to train")
+    descent.clear()
     loss.backward()
-    torch, tensors = trainer.evaluator.torch, trainer.parameters.tensors.values()
-    limit = trainer.step.clip or math.inf
-    norm = torch.nn.utils.clip_grad_norm_([tensor for tensor in tensors if tensor.grad is not None], limit)
-    if not math.isfinite(float(loss.detach())) or not math.isfinite(float(norm)):
+    length = descent.clip(trainer.step.clip)
+    if not math.isfinite(float(loss.detach())) or not math.isfinite(length):
         raise BoundMissed("the loss is not finite: lower --lr, or check the data; nothing was written")
-    optimizer.step()
+    descent.move(rate)
     return float(loss.detach())
 
 

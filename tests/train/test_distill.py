@@ -1,0 +1,282 @@
+"""Learning from a teacher: what it wins back, what it keeps, what it refuses, and going on after a kill."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+import pytest
+
+torch = pytest.importorskip("torch", reason="needs the extra 'train' (torch)")
+
+from optimizer.data.samples import Samples, in_memory  # noqa: E402
+from optimizer.errors import BoundMissed, ConfigError, DataError  # noqa: E402
+from optimizer.model import io  # noqa: E402
+from optimizer.recipe import Finetune  # noqa: E402
+from optimizer.runtime.session import open_session  # noqa: E402
+from optimizer.train import checkpoint  # noqa: E402
+from optimizer.train.constants import constants  # noqa: E402
+from optimizer.train.distill import Outcome, distill  # noqa: E402
+from optimizer.train.table import Unsupported  # noqa: E402
+from tests.builders import model  # noqa: E402
+
+RANDOM = np.random.default_rng(0)
+QUICK = Finetune(epochs=30, lr=1e-2, batch=16, patience=1000)
+
+
+def numbers(*shape: int, scale: float = 1.0) -> str:
+    return ", ".join(f"{number:.4f}" for number in (scale * RANDOM.normal(0, 1, shape)).ravel())
+
+
+W1, B1, W2, B2 = numbers(6, 12, scale=0.6), numbers(12, scale=0.1), numbers(12, 4, scale=0.5), numbers(4, scale=0.1)
+
+
+def network(batch: str = "n", tail: str = "y = Identity(t)") -> ir.Model:
+    return model(f"""g (float[{batch},6] x) => (float[{batch},4] y) <float[6,12] w1 = {{{W1}}}, float[12] b1 = {{{B1}}},
+        float[12,4] w2 = {{{W2}}}, float[4] b2 = {{{B2}}}> {{
+        a = MatMul(x, w1) b = Add(a, b1) c = Relu(b) d = MatMul(c, w2) t = Add(d, b2) {tail} }}""")
+
+
+def damaged(teacher: ir.Model, share: float = 0.6) -> ir.Model:
+    student = teacher.clone()
+    noise = np.random.default_rng(1)
+    for constant in constants(student).values():
+        array = constant.array()
+        if array.dtype.kind != "f":
+            continue
+        constant.replace((array + share * array.std() * noise.normal(0, 1, array.shape)).astype(array.dtype))
+    return student
+
+
+def pruned(teacher: ir.Model) -> ir.Model:
+    student = teacher.clone()
+    for constant in constants(student).values():
+        array = constant.array().copy()
+        if array.ndim == 2:
+            array[np.abs(array) < np.median(np.abs(array))] = 0
+            constant.replace(array)
+    return student
+
+
+def data(count: int = 64, labels: Any = None) -> Samples:
+    rows = np.random.default_rng(2).normal(0, 1, (count, 1, 6)).astype(np.float32)
+    return in_memory([{"x": row} for row in rows], labels, joinable=True)
+
+
+def answers(graph: ir.Model) -> Any:
+    session = open_session(graph)
+    return np.concatenate([session.run({"x": row})[0] for row in np.random.default_rng(9).normal(0, 1, (200, 1, 6)).astype(np.float32)])  # fmt: skip  # noqa: E501
+
+
+def error(student: ir.Model, teacher: ir.Model) -> float:
+    return float(np.square(answers(student) - answers(teacher)).mean())
+
+
+def test_a_damaged_student_comes_back_and_its_graph_stays() -> None:
+    teacher = network()
+    student = damaged(teacher)
+    found = distill(student, teacher, data(), QUICK)
+    assert error(found.model, teacher) < 0.1 * error(student, teacher)
+    assert found.after.loss < found.before.loss
+    assert max(found.parity) < 1e-5
+    assert [node.op_type for node in found.model.graph] == [node.op_type for node in student.graph]
+    assert list(found.model.graph.initializers) == list(student.graph.initializers)
+    assert found.model.opset_imports == student.opset_imports
+
+
+def test_the_student_that_was_given_is_not_touched() -> None:
+    student = damaged(network())
+    before = io.to_bytes(student)
+    distill(student, network(), data(), QUICK)
+    assert io.to_bytes(student) == before
+
+
+def test_pruned_weights_stay_pruned() -> None:
+    teacher = network()
+    student = pruned(teacher)
+    found = distill(student, teacher, data(), QUICK)
+    for name in ("w1", "w2"):
+        zeros = constants(student)[name].array() == 0
+        assert zeros.mean() >= 0.5 - 1e-9
+        assert np.array_equal(constants(found.model)[name].array() == 0, zeros)
+    assert error(found.model, teacher) < 0.6 * error(student, teacher)
+
+
+@pytest.mark.parametrize("tail", ["y = Softmax(t)", "y = LogSoftmax(t)", "y = LpNormalization(t)", "y = Sigmoid(t)"])
+def test_outputs_of_every_kind_are_learnt(tail: str) -> None:
+    teacher = network(tail=tail)
+    student = damaged(teacher)
+    found = distill(student, teacher, data(), QUICK)
+    assert error(found.model, teacher) < 0.3 * error(student, teacher)
+
+
+def test_a_model_whose_file_fixes_the_batch_learns_as_well() -> None:
+    teacher = network("1")
+    student = damaged(teacher)
+    found = distill(student, teacher, data(), QUICK)
+    assert error(found.model, teacher) < 0.1 * error(student, teacher)
+
+
+def test_a_model_that_takes_no_batches_learns_sample_by_sample() -> None:
+    tail = """one = Constant<value = int64[1] {4}>() r = Reshape(t, one)
+        k = Constant<value = int64[2] {1, 4}>() y = Reshape(r, k)"""
+    teacher = network("1", tail)
+    found = distill(damaged(teacher), teacher, data(24), dataclasses.replace(QUICK, epochs=20))
+    assert error(found.model, teacher) < 0.3 * error(damaged(teacher), teacher)
+
+
+def test_a_student_of_another_architecture_learns() -> None:
+    teacher = network()
+    student = model(f"""g (float[n,6] input) => (float[n,4] scores) <float[6,8] u = {{{numbers(6, 8, scale=0.4)}}},
+        float[8] v = {{{numbers(8, scale=0.1)}}}, float[8,4] o = {{{numbers(8, 4, scale=0.4)}}}> {{
+        a = Gemm(input, u, v) c = Tanh(a) scores = MatMul(c, o) }}""")
+    found = distill(student, teacher, data(128), dataclasses.replace(QUICK, epochs=60))
+    assert found.after.loss < 0.3 * found.before.loss
+
+
+def test_an_int8_student_learns_and_stays_int8() -> None:
+    weights = "0.5, -1, 0.25, 0.75, -0.6, 0.1, 0.9, -0.3, 0.2, 0.4, 1, -1"
+    teacher = model(f"g (float[n,6] x) => (float[n,2] y) <float[6,2] w = {{{weights}}}> {{ y = MatMul(x, w) }}")
+    student = model("""g (float[n,6] x) => (float[n,2] y) <float s = {0.005}, uint8 z = {128}, float ws = {0.02},
+        int8[6,2] w = {30,-50,60,40,-30,1,50,-60,1,20,100,-50}> {
+        q = QuantizeLinear(x, s, z) f = DequantizeLinear(q, s, z) v = DequantizeLinear(w, ws) y = MatMul(f, v) }""")
+    found = distill(student, teacher, data(128), QUICK)
+    assert constants(found.model)["w"].dtype == ir.DataType.INT8
+    assert float(constants(found.model)["s"].array()) > 0.006
+    assert error(found.model, teacher) < 0.3 * error(student, teacher)
+
+
+def test_the_learning_rate_is_found_by_trying() -> None:
+    teacher = network()
+    found = distill(damaged(teacher), teacher, data(), dataclasses.replace(QUICK, lr=None))
+    assert found.rate >= 1e-3
+    assert error(found.model, teacher) < 0.5 * error(damaged(teacher), teacher)
+
+
+def test_tensors_inside_help_when_asked_for() -> None:
+    teacher = network()
+    found = distill(damaged(teacher), teacher, data(), dataclasses.replace(QUICK, features=1.0))
+    assert error(found.model, teacher) < 0.1 * error(damaged(teacher), teacher)
+
+
+def test_labels_pull_the_answers_towards_them() -> None:
+    teacher = network()
+    labels = np.full(64, 2)
+    step = dataclasses.replace(QUICK, labels=100.0)
+    found = distill(damaged(teacher), teacher, data(labels=labels), dataclasses.replace(step, holdout=0.3))
+    assert (answers(found.model).argmax(-1) == 2).mean() > (answers(teacher).argmax(-1) == 2).mean() + 0.3
+
+
+def test_mixed_and_noisy_samples_are_answered_by_the_teacher_too() -> None:
+    teacher = network()
+    step = dataclasses.replace(QUICK, augment="noise=0.3,mixup=0.4")
+    found = distill(damaged(teacher), teacher, data(), step)
+    assert error(found.model, teacher) < 0.1 * error(damaged(teacher), teacher)
+
+
+def test_the_same_seed_gives_the_same_bytes_and_another_seed_others() -> None:
+    teacher = network()
+    runs = [distill(damaged(teacher), teacher, data(), QUICK, seed=seed) for seed in (3, 3, 4)]
+    first, second, third = (io.to_bytes(found.model) for found in runs)
+    assert first == second != third
+
+
+class Killed(Exception):
+    pass
+
+
+def killed_at(step: int) -> Any:
+    def watch(now: int, steps: int, loss: float, agreement: float | None) -> None:
+        if now == step:
+            raise Killed
+
+    return watch
+
+
+def test_a_run_that_was_killed_goes_on_to_the_same_result(tmp_path: Path) -> None:
+    teacher, output = network(), tmp_path / "out.onnx"
+    step = dataclasses.replace(QUICK, augment="noise=0.1")
+    whole = distill(damaged(teacher), teacher, data(), step)
+    with pytest.raises(Killed):
+        distill(damaged(teacher), teacher, data(), step, output=output, watch=killed_at(50))
+    assert checkpoint.path_of(output).exists()
+    steps: list[int] = []
+    rest = distill(damaged(teacher), teacher, data(), step, output=output, resume=True,
+                   watch=lambda now, *_: steps.append(now))  # fmt: skip
+    assert 1 < steps[0] <= 50
+    assert io.to_bytes(rest.model) == io.to_bytes(whole.model)
+    assert rest.history == whole.history
+    assert not checkpoint.path_of(output).exists()
+
+
+def test_the_checkpoint_of_another_run_is_refused(tmp_path: Path) -> None:
+    teacher, output = network(), tmp_path / "out.onnx"
+    with pytest.raises(Killed):
+        distill(damaged(teacher), teacher, data(), QUICK, output=output, watch=killed_at(50))
+    with pytest.raises(ConfigError, match="another run"):
+        distill(damaged(teacher), teacher, data(), QUICK, seed=1, output=output, resume=True)
+    checkpoint.path_of(output).write_bytes(b"PK nonsense")
+    with pytest.raises(ConfigError, match="cannot be read"):
+        distill(damaged(teacher), teacher, data(), QUICK, output=output, resume=True)
+
+
+def refusal(student: ir.Model, teacher: ir.Model, samples: Samples, step: Finetune = QUICK) -> Outcome:
+    return distill(student, teacher, samples, step)
+
+
+def test_a_student_that_answers_as_its_teacher_is_refused() -> None:
+    with pytest.raises(BoundMissed, match="nothing to win back"):
+        refusal(network(), network(), data())
+
+
+def test_a_run_that_finds_nothing_better_is_refused() -> None:
+    step = dataclasses.replace(QUICK, epochs=2, lr=1.0, clip=0, ema=0.0)
+    with pytest.raises(BoundMissed, match="did better than the start"):
+        refusal(damaged(network(), 0.01), network(), data(), step)
+
+
+def test_too_few_samples_are_refused() -> None:
+    with pytest.raises(BoundMissed, match="3 samples are not enough"):
+        refusal(damaged(network()), network(), data(3))
+
+
+def test_a_student_without_weights_is_refused() -> None:
+    idle = model("g (float[n,6] x) => (float[n,6] y) { y = Relu(x) }")
+    with pytest.raises(BoundMissed, match="nothing in the student can change"):
+        refusal(idle, idle, data())
+
+
+def test_a_loss_that_is_not_finite_is_refused() -> None:
+    with pytest.raises(BoundMissed, match="not finite"):
+        refusal(damaged(network()), network(), data(), dataclasses.replace(QUICK, lr=100.0, clip=0, optimizer="sgd"))
+
+
+def test_an_op_without_gradient_is_named() -> None:
+    odd = model("g (float[n,6] x) => (float[n,6] y) { y = com.acme.Twist(x) }", extra_opsets=', "com.acme": 1')
+    with pytest.raises(Unsupported, match="Twist"):
+        refusal(odd, network(), data())
+
+
+def test_models_that_take_different_inputs_are_refused() -> None:
+    other = model("g (float[n,6] x, float[n,6] z) => (float[n,4] y) <float[6,4] w = {%s}> { t = Add(x, z) y = MatMul(t, w) }" % numbers(6, 4))  # fmt: skip  # noqa: E501, UP031
+    with pytest.raises(DataError, match="different inputs"):
+        refusal(other, network(), data())
+
+
+def test_outputs_of_different_shapes_are_refused() -> None:
+    other = model("g (float[n,6] x) => (float[n,3] y) <float[6,3] w = {%s}> { y = MatMul(x, w) }" % numbers(6, 3))  # noqa: UP031
+    with pytest.raises(DataError, match="shape"):
+        refusal(other, network(), data())
+
+
+def test_labels_without_labels_are_refused() -> None:
+    with pytest.raises(ConfigError, match="labels"):
+        refusal(damaged(network()), network(), data(), dataclasses.replace(QUICK, labels=1.0))
+
+
+def test_a_chosen_output_that_does_not_exist_is_refused() -> None:
+    with pytest.raises(ConfigError, match="nothing to learn from"):
+        refusal(damaged(network()), network(), data(), dataclasses.replace(QUICK, outputs=("z*",)))
