@@ -14,14 +14,14 @@ from optimizer.model import io
 from tests.quantize.nets import build, normal
 
 ROOT = Path(__file__).parents[2]
-NET = """g (float[N,3,8,8] image) => (float[N,4] scores)
+NET = """g (float[N,3,16,16] image) => (float[N,4] scores)
 { a = Conv <pads = [1, 1, 1, 1]> (image, w, b)  r = Relu(a)  c = Conv(r, v)  p = GlobalAveragePool(c)
   f = Flatten(p)  scores = Gemm(f, u) }"""
-ARRAYS = {"w": normal(16, 3, 3, 3), "b": normal(16), "v": normal(16, 16, 3, 3) / 8, "u": normal(16, 4)}
+ARRAYS = {"w": normal(64, 3, 3, 3), "b": normal(64), "v": normal(64, 64, 3, 3) / 16, "u": normal(64, 4)}
 
 
 def network() -> ir.Model:
-    """A small classifier of images with an open batch."""
+    """A classifier of images with an open batch, large enough for int8 to pay."""
     return build(NET, ARRAYS)
 
 
@@ -31,7 +31,7 @@ def write_model(path: Path) -> Path:
 
 
 def write_data(path: Path, count: int = 12, name: str = "image", **more: np.ndarray) -> Path:
-    np.savez(path, **{name: normal(count, 3, 8, 8)}, **more)  # type: ignore[arg-type]
+    np.savez(path, **{name: normal(count, 3, 16, 16)}, **more)  # type: ignore[arg-type]
     return path
 
 

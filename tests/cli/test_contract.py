@@ -88,14 +88,14 @@ def test_a_model_that_the_runtime_cannot_run_is_refused(folder: Path, capsys: py
 
 
 BAD_DATA = {
-    "a name that is no input": ({"picture": normal(8, 3, 8, 8)}, "'image'"),
+    "a name that is no input": ({"picture": normal(8, 3, 16, 16)}, "'image'"),
     "a missing input": ({"labels": np.zeros(8, np.int64)}, "'image'"),
-    "an extra array": ({"image": normal(8, 3, 8, 8), "more": normal(8)}, "'more'"),
-    "the wrong size": ({"image": normal(8, 3, 9, 8)}, "(N, 3, 8, 8)"),
-    "the wrong rank": ({"image": normal(8, 3, 64)}, "image"),
-    "texts": ({"image": np.full((8, 3, 8, 8), "one")}, "image"),
-    "complex numbers": ({"image": normal(8, 3, 8, 8).astype(complex)}, "image"),
-    "no samples": ({"image": normal(0, 3, 8, 8)}, "sample"),
+    "an extra array": ({"image": normal(8, 3, 16, 16), "more": normal(8)}, "'more'"),
+    "the wrong size": ({"image": normal(8, 3, 9, 16)}, "(N, 3, 16, 16)"),
+    "the wrong rank": ({"image": normal(8, 3, 256)}, "image"),
+    "texts": ({"image": np.full((8, 3, 16, 16), "one")}, "image"),
+    "complex numbers": ({"image": normal(8, 3, 16, 16).astype(complex)}, "image"),
+    "no samples": ({"image": normal(0, 3, 16, 16)}, "sample"),
 }
 
 
