@@ -175,8 +175,9 @@ def _checked(labels: Labels, value: ir.Value, layout: Layout | None, node: str) 
 
 def _captured(node: ir.Node) -> Iterator[ir.Value]:
     for graph in subgraphs(node):
-        for inner in graph.all_nodes():
+        for inner in graph:
             yield from (value for value in inner.inputs if value is not None)
+            yield from _captured(inner)
         yield from graph.outputs
 
 
@@ -184,7 +185,7 @@ def _freeze_essential(labels: Labels, layouts: Layouts) -> None:
     """Labels that an axis has at all its positions."""
     for value, layout in layouts.items():
         for axis in layout or ():
-            roots = np.unique(labels.canonical(axis.labels)).tolist()
+            roots = np.unique(labels.canonical(axis.labels)).tolist() or [0]
             common = labels.meaning(roots[0])
             for root in roots[1:]:
                 common = common & labels.meaning(root) if common else common

@@ -7,10 +7,12 @@ import onnx_ir as ir
 from optimizer.model import shapes
 
 
-def prepare(model: ir.Model) -> None:
-    """Make a cleaned model ready for `analyse`, in place."""
-    unshare(model)
-    shapes.infer(model)
+def prepare(model: ir.Model) -> ir.Model:
+    """A copy of a cleaned model that is ready for `analyse`."""
+    copy = model.clone()
+    unshare(copy)
+    shapes.infer(copy)
+    return copy
 
 
 def unshare(model: ir.Model) -> None:

@@ -43,15 +43,15 @@ def some_labels(axes: Axes, share: float, seed: int) -> Bools:
 def compare(model: ir.Model, share: float, seed: int = 0, lossy: bool = False) -> Outcome:
     """Drop a random share of every group of `model`, which is not changed, both ways."""
     shapes.infer(model)
-    found: list[ir.Model] = []
-    for change in (remove.remove, remove.mask):
-        found.append(model.clone())
-        axes = groups.analyse(found[-1], lossy=lossy)
-        change(axes, some_labels(axes, share, seed))
+    removed, masked = model.clone(), model.clone()
+    axes = groups.analyse(removed, lossy=lossy)
+    dropped = some_labels(axes, share, seed)
+    remove.mask(axes, dropped, masked.graph)
+    remove.remove(axes, dropped)
     feed = open_samples(None, model, count=1, seed=seed)[0]
-    before, removed, masked = (open_session(m, Options(level="basic")).run(feed) for m in (model, *found))
-    left, total = (sum(v.const_value.size for v in m.graph.initializers.values()) for m in (found[0], model))
-    return Outcome(*found, _distance(removed, masked), _distance(before, masked), 1 - left / total)
+    before, one, other = (open_session(m, Options(level="basic")).run(feed) for m in (model, removed, masked))
+    left, total = (sum(v.const_value.size for v in m.graph.initializers.values()) for m in (removed, model))
+    return Outcome(removed, masked, _distance(one, other), _distance(before, other), 1 - left / total)
 
 
 def _distance(some: list[np.ndarray], others: list[np.ndarray]) -> float:

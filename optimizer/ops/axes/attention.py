@@ -25,18 +25,16 @@ def _heads(op: Op, axis: Axis, count: int) -> tuple[Axis, Axis]:
     return op.split(axis, count, axis.size // count)
 
 
-def attend(op: Op, q: Axis, k: Axis, v: Axis, heads: int, kv_heads: int, turned: bool = False) -> tuple[Axis, Axis]:
-    """Tie merged axes of q, k, v and return (heads, the result's merged axis); `turned`: dims of q, k are rotated."""
+def attend(op: Op, q: Axis, k: Axis, v: Axis, heads: int, kv_heads: int) -> tuple[Axis, Axis]:
+    """Tie merged axes of q, k, v and return (heads, the result's merged axis)."""
     head, dim = _heads(op, q, heads)
     (k_head, k_dim), (v_head, v_dim) = _heads(op, k, kv_heads), _heads(op, v, kv_heads)
     op.align(k_head, v_head)
     op.align(op.split(head, kv_heads, heads // kv_heads)[0], k_head)
     op.contract(dim, k_dim)
-    if turned:
-        op.freeze("rotates this axis", dim)
     op.labels.heads.append(head.labels)
     out = op.merge([head, Axis(v_dim.labels, v_dim.zero)])
-    return head, op.axis(out.labels, v.zero)
+    return head, op.axis(out.labels, v.zero and heads == kv_heads)
 
 
 def _counted(node: ir.Node, cut: Cut, value: ir.Value | None, name: str, part: slice = slice(None)) -> None:
@@ -81,7 +79,7 @@ def attention(op: Op) -> Sequence[Layout | None]:
         heads = q[1]
         op.align(k[1], v[1], op.split(heads, kv_heads, sharers)[0])
         op.contract(q[3], k[3])
-        y = (q[0], op.axis(heads.labels, v[1].zero), q[2], v[3])
+        y = (q[0], op.axis(heads.labels, v[1].zero and sharers == 1), q[2], v[3])
     _mask(op, 3, heads)
     return (y,)
 
@@ -159,25 +157,22 @@ def packed_attention(op: Op) -> Sequence[Layout | None]:
 
 @rule("GroupQueryAttention", domain=MS, patch=recount)
 def grouped_query(op: Op) -> Sequence[Layout | None]:
-    """q, k, v, caches, lengths, cosines, sines: caches have heads and dims of their own and freeze those they share."""
+    """q, k, v, caches[batch, kv heads, time, dims], lengths, cosines, sines: only heads go (dims come in 8s)."""
     if not (op.has(1) and op.has(2)):
         raise Refuse("packs q, k, v")
     q, k, v = op.input(0), op.input(1), op.input(2)
     heads, kv_heads = op.number("num_heads", 0), op.number("kv_num_heads", 0)
-    for index in range(5, len(op.node.inputs)):
-        if op.has(index):
-            op.freeze("", *op.input(index))
-    op.freeze("attends over this axis", *(axis for x in (q, k, v) for axis in x[:2]))
-    _, out = attend(op, q[2], k[2], v[2], heads, kv_heads, turned=bool(op.number("do_rotary", 0)))
     (k_head, k_dim), (_, v_dim) = _heads(op, k[2], kv_heads), _heads(op, v[2], kv_heads)
-    presents = [(fixed(None), k_head, fixed(None), dim) for dim in (k_dim, v_dim)]
-    for index, present in zip((3, 4), presents, strict=True):
-        if op.has(index):
-            past = op.input(index)
-            op.align(past[1], present[1])
-            op.align(past[3], present[3])
-            op.freeze("attends over this axis", past[0], past[2])
-    return (q[0], q[1], out), *(tuple(op.axis(a.labels, False, a.open) for a in present) for present in presents)
+    op.freeze("has kernels for some sizes of this axis only", k_dim, v_dim)
+    for index in range(3, len(op.node.inputs)):
+        cache = op.input(index) if op.has(index) else ()
+        op.freeze("", *(axis for place, axis in enumerate(cache) if index > 4 or place != 1))
+        if index < 5 and cache:
+            op.align(cache[1], k_head)
+    op.freeze("attends over this axis", *(axis for x in (q, k, v) for axis in x[:2]))
+    _, out = attend(op, q[2], k[2], v[2], heads, kv_heads)
+    present = (fixed(None), op.axis(k_head.labels, False), fixed(None), fixed(len(k_dim.labels)))
+    return (q[0], q[1], out), present, present
 
 
 def recount_rotary(node: ir.Node, cut: Cut) -> None:

@@ -116,7 +116,7 @@ def reslice(node: ir.Node, cut: Cut) -> None:
         starts[order], ends[order] = int(numbers.min()), int(numbers.max()) + 1
         if span.step != 1:
             _gather_first(node, cut, axis, numbers)
-            starts[order], ends[order] = (0, 2**31 - 1) if span.step > 0 else (0, 0)
+            starts[order], ends[order] = 0, len(numbers)
             _unit_step(node, cut, order)
     cut.set_ints(node, "starts", 1, starts)
     cut.set_ints(node, "ends", 2, ends)
@@ -139,6 +139,7 @@ def _unit_step(node: ir.Node, cut: Cut, order: int) -> None:
 def slice_(op: Op) -> Sequence[Layout | None]:
     """Ranges of positions."""
     x = list(op.input(0))
+    op.freeze("", *(axis for index in range(1, len(op.node.inputs)) if op.has(index) for axis in op.input(index)))
     for axis, span in _spans(op.node, len(x)).items():
         size = x[axis].size
         if span is None or size is None:
@@ -193,10 +194,7 @@ def gather(op: Op) -> Sequence[Layout | None]:
     if indices is None or indices.ndim > 1 or size is None:
         op.freeze("looks up this axis", x[axis])
         inner = op.input(1)
-        if indices is not None:
-            op.freeze("", *inner)
         return ((*x[:axis], *(op.axis(i.labels, False, i.open) for i in inner), *x[axis + 1 :]),)
-    op.freeze("", *op.input(1))
     picked = take(op, x[axis], np.atleast_1d(indices))
     if indices.ndim:
         return ((*x[:axis], picked, *x[axis + 1 :]),)

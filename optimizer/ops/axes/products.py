@@ -18,7 +18,7 @@ from collections.abc import Sequence
 import onnx_ir as ir
 
 from optimizer.ops.axes.pointwise import broadcast
-from optimizer.ops.axes.rule import MS, Axis, Cut, Layout, Op, Refuse, fixed, rule
+from optimizer.ops.axes.rule import Axis, Cut, Layout, Op, Refuse, fixed, rule
 
 
 def product(op: Op, operands: Sequence[tuple[Layout, str]], out: str) -> Layout:
@@ -56,37 +56,12 @@ def matrices(op: Op, a: Layout, b: Layout) -> Layout:
     return product(op, [(a, left), (b, right)], out)
 
 
-@rule("QLinearMatMul", raw=(1, 2, 4, 5, 6, 7), quantized={0: 2, 3: 5})
-def qlinear_matmul(op: Op) -> Sequence[Layout | None]:
-    """a, its scale and zero point, b, its scale and zero point, the result's scale and zero point."""
-    for index, layout in ((1, 0), (2, 0), (4, 3), (5, 3)):
-        _encoding(op, index, op.input(layout)[-1 if layout else -2])
-    return (tuple(Axis(axis.labels, False, axis.open) for axis in matrices(op, op.input(0), op.input(3))),)
-
-
-@rule("FusedMatMul", domain=MS)
-def fused_matmul(op: Op) -> Sequence[Layout | None]:
-    """MatMul with transposed operands."""
-    if op.number("transBatchA", 0) or op.number("transBatchB", 0):
-        raise Refuse("transposes a batch axis")
-    a, b = op.input(0), op.input(1)
-    a = (*a[:-2], a[-1], a[-2]) if op.number("transA", 0) else a
-    b = (*b[:-2], b[-1], b[-2]) if op.number("transB", 0) else b
-    return (matrices(op, a, b),)
-
-
 @rule("Gemm")
-@rule("FusedGemm", domain=MS)
 def gemm(op: Op) -> Sequence[Layout | None]:
     """a[m, k] b[k, n] + c, each possibly transposed."""
     left, right = "km" if op.number("transA", 0) else "mk", "nk" if op.number("transB", 0) else "kn"
     out = product(op, [(op.input(0), left), (op.input(1), right)], "mn")
-    return (_activated(op, broadcast(op, [out, op.input(2)], all) if op.has(2) else out),)
-
-
-def _activated(op: Op, y: Layout) -> Layout:
-    """The runtime's fused forms end in an activation, which may turn zero into something."""
-    return tuple(op.axis(axis.labels, False, axis.open) for axis in y) if "activation" in op.node.attributes else y
+    return (broadcast(op, [out, op.input(2)], all) if op.has(2) else out,)
 
 
 @rule("Einsum")
@@ -121,28 +96,16 @@ def keep_groups(node: ir.Node, cut: Cut) -> None:
 
 
 @rule("Conv", patch=keep_groups)
-@rule("FusedConv", domain=MS, patch=keep_groups)
-@rule("ConvInteger", quantized={0: 2, 1: 3}, patch=keep_groups)
 def conv(op: Op) -> Sequence[Layout | None]:
-    """x, w, bias (ConvInteger: zero points); FusedConv adds a fourth input of the result's shape."""
-    integer = op.node.op_type == "ConvInteger"
-    y = convolution(op, op.input(0), op.input(1), None if integer or not op.has(2) else op.input(2))
-    if integer:
-        _encoding(op, 3, op.input(1)[0])
-    elif op.has(3):
-        y = broadcast(op, [y, op.input(3)], all)
-    return (_activated(op, y),)
-
-
-def convolution(op: Op, x: Layout, w: Layout, bias: Layout | None) -> Layout:
-    """The layout of a convolution's result."""
+    """x, w, bias."""
+    x, w = op.input(0), op.input(1)
     groups, size = op.number("group", 1), x[1].size
     if size is None or size % groups or w[0].open:
         raise Refuse("has an open number of channels")
     row, column = op.split(x[1], groups, size // groups)
     op.align(row, op.split(w[0], groups, len(w[0].labels) // groups)[0])
     op.contract(column, w[1])
-    return _spatial(op, x, w, w[0], bias)
+    return (_spatial(op, x, w, w[0]),)
 
 
 @rule("ConvTranspose", patch=keep_groups)
@@ -155,11 +118,12 @@ def conv_transpose(op: Op) -> Sequence[Layout | None]:
     op.align(row, own_row)
     op.contract(column, own_column)
     out = op.merge([own_row, w[1]])
-    return (_spatial(op, x, w, out, op.input(2) if op.has(2) else None),)
+    return (_spatial(op, x, w, out),)
 
 
-def _spatial(op: Op, x: Layout, w: Layout, out: Axis, bias: Layout | None) -> Layout:
-    """Nothing goes from height, width or kernel; the bias follows the output channels."""
+def _spatial(op: Op, x: Layout, w: Layout, out: Axis) -> Layout:
+    """Nothing goes from height, width or kernel; the bias (input 2) follows the output channels."""
+    bias = op.input(2) if op.has(2) else None
     op.freeze("slides a window over this axis", *x[2:])
     op.freeze("", *w[2:])
     zero = out.zero
@@ -167,16 +131,6 @@ def _spatial(op: Op, x: Layout, w: Layout, out: Axis, bias: Layout | None) -> La
         out, zero = op.align(out, bias[0]), zero and bias[0].zero
     batch = op.axis(x[0].labels, x[0].zero and bias is None, x[0].open)
     return batch, op.axis(out.labels, zero), *(fixed(size) for size in op.dims()[2:])
-
-
-@rule("QLinearConv", raw=(1, 2, 4, 5, 6, 7), quantized={0: 2, 3: 5, 8: None}, patch=keep_groups)
-def qlinear_conv(op: Op) -> Sequence[Layout | None]:
-    """x, scale, zero point, w, scale, zero point, the result's scale and zero point, bias."""
-    w = op.input(3)
-    for index in (4, 5):
-        _encoding(op, index, w[0])
-    y = convolution(op, op.input(0), w, op.input(8) if op.has(8) else None)
-    return (tuple(Axis(axis.labels, False, axis.open) for axis in y),)
 
 
 def _encoding(op: Op, index: int, axis: Axis | None) -> None:

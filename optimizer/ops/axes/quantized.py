@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from optimizer.ops.axes.moves import position
-from optimizer.ops.axes.pointwise import broadcast, mapped
-from optimizer.ops.axes.rule import MS, Layout, Op, Refuse, fixed, rule
+from optimizer.ops.axes.pointwise import mapped
+from optimizer.ops.axes.rule import Layout, Op, Refuse, rule
 
 
 @rule("DequantizeLinear", raw=(1, 2), quantized={0: 2})
@@ -32,24 +32,3 @@ def dynamic(op: Op) -> Sequence[Layout | None]:
     for axis in op.input(0):
         op.contract(axis)
     return mapped(op, zero=False), (), ()
-
-
-@rule("QLinearAdd", "QLinearMul", domain=MS, raw=(1, 2, 4, 5, 6, 7))
-def qlinear_pair(op: Op) -> Sequence[Layout | None]:
-    """a, its scale and zero point, b, its scale and zero point: element-wise."""
-    return (broadcast(op, [op.input(0), op.input(3)], lambda zeros: False),)
-
-
-@rule("QLinearLeakyRelu", "QLinearSigmoid", domain=MS)
-def qlinear_map(op: Op) -> Sequence[Layout | None]:
-    """x, its scale and zero point."""
-    return (mapped(op, zero=False),)
-
-
-@rule("QLinearGlobalAveragePool", domain=MS)
-def qlinear_pool(op: Op) -> Sequence[Layout | None]:
-    """x, its scale and zero point; with channels_last they are on the last axis."""
-    x = mapped(op, zero=False)
-    over = range(1, len(x) - 1) if op.number("channels_last", 0) else range(2, len(x))
-    op.freeze("averages over this axis", *(x[axis] for axis in over))
-    return (tuple(fixed(1) if i in over else axis for i, axis in enumerate(x)),)

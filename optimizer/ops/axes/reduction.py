@@ -79,7 +79,8 @@ def ordered(op: Op) -> Sequence[Layout | None]:
         axes = [op.number("axis", -1)]
     else:
         axes = [0, 1] if op.node.op_type == "ReverseSequence" else [-1, -2]
-    op.freeze("goes along this axis in order", *(x[axis] for axis in axes))
+    others = (axis for index in range(1, len(op.node.inputs)) for axis in op.input(index))
+    op.freeze("goes along this axis in order", *(x[axis] for axis in axes), *others)
     sizes = op.dims()
     out = [fixed(sizes[i]) if i in {position(a, len(x)) for a in axes} else axis for i, axis in enumerate(x)]
     return tuple(out), tuple(op.axis(axis.labels, False, axis.open) for axis in out)
@@ -132,9 +133,7 @@ def group_norm(op: Op) -> Sequence[Layout | None]:
     return ((op.axis(x[0].labels, False, x[0].open), channels, *x[2:]),)
 
 
-@rule("LayerNormalization", "RMSNormalization")
-@rule("SimplifiedLayerNormalization")
-@rule("LayerNormalization", "SimplifiedLayerNormalization", domain=MS)
+@rule("LayerNormalization", "RMSNormalization", "SimplifiedLayerNormalization")
 def layer_norm(op: Op) -> Sequence[Layout | None]:
     """Statistics over the last axes, from `axis` on; scale and bias are aligned with them."""
     x = op.input(0)
@@ -182,13 +181,3 @@ def pool(op: Op) -> Sequence[Layout | None]:
     x = op.input(0)
     op.freeze("slides a window over this axis", *x[2:])
     return ((x[0], x[1], *(fixed(size) for size in op.dims()[2:])),)
-
-
-@rule("RoiAlign", "MaxRoiPool")
-def regions(op: Op) -> Sequence[Layout | None]:
-    """Windows given by data; RoiAlign names the image of each."""
-    x = op.input(0)
-    sizes = op.dims()
-    others = [axis for index in range(1, len(op.node.inputs)) for axis in op.input(index)]
-    op.freeze("looks up this axis", x[0], *x[2:], *others)
-    return ((fixed(sizes[0]), x[1], *(fixed(size) for size in sizes[2:])),)

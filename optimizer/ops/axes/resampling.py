@@ -16,19 +16,19 @@ from optimizer.ops.axes.rule import Axis, Cut, Layout, Op, Refuse, fixed, rule
 
 def resize_sizes(node: ir.Node, cut: Cut) -> None:
     """The `sizes` input, where there is one, gets what stays."""
-    index = 3 if node.op_type == "Resize" else 2
-    if len(node.inputs) <= index or node.inputs[index] is None:
+    if len(node.inputs) <= 3 or node.inputs[3] is None:
         return
     counts = cut.counts(node.outputs[0])
     axes = list(node.attributes.get_ints("axes") or range(len(counts)))
     pruned = [axis for axis in cut.pruned(node.outputs[0]) if axis in axes]
-    cut.overwrite(node, index, {axes.index(axis): counts[axis] or 0 for axis in pruned})
+    cut.overwrite(node, 3, {axes.index(axis): counts[axis] or 0 for axis in pruned})
 
 
-@rule("Resize", "Upsample", patch=resize_sizes)
+@rule("Resize", patch=resize_sizes)
 def resize(op: Op) -> Sequence[Layout | None]:
     """Axes with a scale of 1 are left as they are."""
     x, sizes = op.input(0), op.dims()
+    op.const(3)
     if op.node.attributes.get_string("coordinate_transformation_mode", "") == "tf_crop_and_resize":
         raise Refuse("crops at places given by data")
     touched = op.numbers("axes") or range(len(x))
@@ -43,10 +43,7 @@ def resize(op: Op) -> Sequence[Layout | None]:
 
 def _scales(op: Op) -> list[float] | None:
     """The scale factors, where they are given and constant."""
-    if (attribute := op.node.attributes.get_floats("scales")) is not None:
-        return list(attribute)
-    index = 2 if op.node.op_type == "Resize" and op.version >= 11 else 1
-    found = op.const(index)
+    found = op.const(2 if op.version >= 11 else 1)
     return None if found is None or not found.size else [float(scale) for scale in found.ravel()]
 
 

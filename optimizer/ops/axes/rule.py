@@ -95,8 +95,11 @@ class Op:
         return layout
 
     def const(self, index: int) -> Array | None:
-        """The value of an input that is constant, else None."""
-        return constant(self.node.inputs[index]) if self.has(index) else None
+        """The value of an input that is constant, else None. What is read by value stays whole."""
+        found = constant(self.node.inputs[index]) if self.has(index) else None
+        if found is not None:
+            self.freeze("", *self.input(index))
+        return found
 
     def dims(self, output: int = 0) -> Dims:
         """The inferred shape of an output. Raises `Refuse` where its rank is unknown."""

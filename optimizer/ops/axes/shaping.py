@@ -117,6 +117,7 @@ def _match_ends(
 def expand(op: Op) -> Sequence[Layout | None]:
     """Axes of size 1 become copies."""
     x, sizes = op.input(0), op.dims()
+    op.const(1)
     padded = [fixed(1)] * (len(sizes) - len(x)) + list(x)
     return (tuple(_expanded(op, axis, size) for axis, size in zip(padded, sizes, strict=True)),)
 
@@ -165,6 +166,7 @@ def resize_constant(node: ir.Node, cut: Cut) -> None:
 @rule("ConstantOfShape", patch=resize_constant)
 def constant_of_shape(op: Op) -> Sequence[Layout | None]:
     """Equal numbers everywhere."""
+    op.const(0)
     attribute = op.node.attributes.get("value")
     zero = attribute is None or not attribute.as_tensor().numpy().any()
     return (tuple(fixed(None) if size is None else op.fresh(size, zero) for size in op.dims()),)

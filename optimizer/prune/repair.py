@@ -1,0 +1,151 @@
+"""Repair without labels or gradients: what reads pruned channels is fitted anew to the channels that are left.
+
+Every consumer (Conv, Gemm, MatMul) is to answer with what is left of its input in the pruned model as it did in the
+original one (`calibrate.lstsq`). Consumers are taken level by level from the inputs on: a level is fitted on the inputs
+that the repaired levels before it produce, so errors do not add up. Both models run up to that level only.
+
+Of three forms, the weight as it was, the weight as it was with the lost mean in the bias, and the fitted weight, each
+consumer gets the one with the smallest error on samples that the fit has not seen. Weights keep their size here; `remove`
+and `mask` then treat repaired constants like any others, so both models get the same repair.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+import numpy as np
+import onnx_ir as ir
+
+from optimizer.calibrate.lstsq import Fit, Pairs, fit, shifted
+from optimizer.calibrate.run import watching
+from optimizer.model.passes.dead import remove_unused
+from optimizer.model.ports import Array, Feed
+from optimizer.prune.consumers import Consumer, array, consumers, levels
+from optimizer.prune.groups import Axes, Bools
+from optimizer.prune.remove import mask
+from optimizer.runtime.session import Options, Session, open_session
+
+LEAST_ROWS = 64
+"""Rows of data below which nothing is fitted."""
+_HELD = 4
+"""Every fourth sample is not fitted to."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Repair:
+    """New constants by name, and how many consumers got which form."""
+
+    constants: Mapping[str, Array]
+    fitted: int
+    shifted: int
+    left: int
+
+
+def repair(
+    axes: Axes,
+    dropped: Bools,
+    reference: ir.Model,
+    model: ir.Model,
+    feeds: Callable[[], Iterable[Feed]],
+    *,
+    threads: int = 1,
+    tick: Callable[[], None] = lambda: None,
+) -> Repair:
+    """The repair of `model`, of which `axes` was made, for a choice of labels; no model is changed.
+
+    `reference` has the same value names and is what the answers should be like; `feeds()` starts over each time.
+    """
+    working = model.clone()
+    mask(axes, dropped, working.graph)
+    gone = axes.gone(dropped)
+    found: dict[str, Array] = {}
+    counts = [0, 0, 0]
+    for level in levels([one for one in consumers(axes.graph) if _known(axes, one)]):
+        chosen = [one for one in level if not _gone(axes, one.node.outputs[0], one.channel_axis, gone).all()]
+        seen = _gather(chosen, reference, working, feeds, threads)
+        for one, pairs in zip(chosen, seen, strict=True):
+            constants, form = _mended(axes, one, gone, *pairs)
+            counts[form] += 1
+            found |= constants
+            _write(working.graph, constants)
+        mask(axes, dropped, working.graph)
+        tick()
+    return Repair(found, *counts[::-1])
+
+
+def _known(axes: Axes, one: Consumer) -> bool:
+    return all(axes.layouts.get(value) is not None for value in (one.given, one.node.outputs[0]))
+
+
+def _gone(axes: Axes, value: ir.Value, axis: int, gone: Bools) -> Bools:
+    layout = axes.layouts[value]
+    assert layout is not None
+    return gone[layout[axis].labels]
+
+
+def _gather(
+    chosen: Sequence[Consumer],
+    reference: ir.Model,
+    working: ir.Model,
+    feeds: Callable[[], Iterable[Feed]],
+    threads: int,
+) -> list[tuple[Pairs, Pairs]]:
+    """Moments for fitting and for judging of what each consumer reads, in both models."""
+    seen = [(Pairs(one.window), Pairs(one.window)) for one in chosen]
+    names = list(dict.fromkeys(one.given.name or "" for one in chosen))
+    sessions = [_up_to(model, names, threads) for model in (reference, working)]
+    for number, feed in enumerate(feeds()):
+        inner = [name for name in names if name in sessions[0].outputs]
+        runs = [dict(zip(inner, session.run(feed, inner), strict=True)) if inner else {} for session in sessions]
+        for one, pairs in zip(chosen, seen, strict=True):
+            name = one.given.name or ""
+            x, y = (run.get(name, feed.get(name)) for run in runs)
+            if x is not None and y is not None:
+                pairs[number % _HELD == _HELD - 1].update(x, y)
+    return seen
+
+
+def _up_to(model: ir.Model, names: Sequence[str], threads: int) -> Session:
+    """A session of `model` that computes the named values and nothing behind them."""
+    copy = model.clone()
+    values = {value.name: value for node in copy.graph for value in node.outputs}
+    inner = [values[name] for name in names if name in values]
+    if not inner:
+        return watching(model, (), threads=threads)
+    copy.graph.outputs[:] = inner
+    remove_unused(copy)
+    return open_session(copy, Options(threads=threads))
+
+
+def _mended(axes: Axes, one: Consumer, gone: Bools, fitting: Pairs, judging: Pairs) -> tuple[dict[str, Array], int]:
+    """The consumer's new constants, and which form won: 0 as it was, 1 shifted, 2 fitted."""
+    if min(fitting.count, judging.count) < LEAST_ROWS:
+        return {}, 0
+    weight, moments, held = one.rows(), fitting.moments(), judging.moments()
+    channels = ~_gone(axes, one.given, one.channel_axis, gone)
+    kept = one.spread(channels)
+    bias = one.bias is not None
+    forms = [
+        Fit(weight * kept[:, None, :], np.zeros(weight.shape[:2])),
+        shifted(weight, moments, kept, bias),
+        fit(weight, moments, kept, bias),
+    ]
+    best = int(np.argmin([form.error(weight, held) for form in forms]))
+    if not best:
+        return {}, 0
+    constants = {one.weight.name or "": one.stored(forms[best].weight)}
+    if one.bias is not None:
+        old = array(one.bias)
+        constants[one.bias.name or ""] = (old + forms[best].shift.reshape(-1)).astype(old.dtype)
+    return constants, best
+
+
+def _write(graph: ir.Graph, constants: Mapping[str, Array]) -> None:
+    for name, numbers in constants.items():
+        graph.initializers[name].const_value = ir.tensor(np.ascontiguousarray(numbers), name=name)
+
+
+def write(graph: ir.Graph, found: Repair) -> None:
+    """Put a repair in place."""
+    _write(graph, found.constants)
