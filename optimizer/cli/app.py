@@ -53,9 +53,6 @@ def run() -> None:
     except OptimizeError as error:
         options.say(f"optimize: {error}")
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        options.say("optimize: interrupted; nothing was written")
-        sys.exit(130)
     except Exception as error:  # noqa: BLE001 - the last resort: a user never sees a traceback
         _own_fault(error)
 

@@ -63,6 +63,7 @@ class Static:
         found, self.kept_out = _selected(groups.partition(model), step)
         self.statistics: Statistics = statistics.gather(model, found.groups, feeds(), threads=threads, tick=tick)
         self.partition = _finite(found, self.statistics)
+        self.unwanted = _unwanted(model, step)
         self.vnni = machine.has_vnni() if step.target == "auto" else step.target in ("vnni", "arm64")
 
     def everything(self) -> Candidate:
@@ -143,10 +144,14 @@ class Static:
         assert candidate.plan is not None
         model = emit.emit(self.model, candidate.plan)
         leave = {group.weight or "" for group in self.partition.groups if group.name in plain}
-        stored = storage.store(model, leave) | {group.name for group in candidate.plan.stored}
+        stored = storage.store(model, leave | self.unwanted)
+        stored |= {group.name for group in candidate.plan.stored if self._storable(candidate.plan, group)}
         return dataclasses.replace(
             candidate, model=model, nodes=self.decisions(candidate.plan, reasons, stored), plain=frozenset(plain)
         )
+
+    def _storable(self, plan: Plan, group: Group) -> bool:
+        return plan.weights[group.name].values.size >= storage.SMALLEST
 
     def decisions(self, plan: Plan, reasons: Mapping[str, str], stored: set[str]) -> tuple[NodeDecision, ...]:
         """One record per node of the float model, subgraphs included, in its order."""
@@ -188,8 +193,21 @@ def _selected(found: Partition, step: Quantize) -> tuple[Partition, dict[str, st
     return Partition(tuple(kept), found.floats), out
 
 
-def _wanted(group: Group, step: Quantize) -> bool:
-    def matches(patterns: tuple[str, ...]) -> bool:
-        return any(fnmatch.fnmatchcase(name, p) for p in patterns for name in (*group.nodes, group.op))
+def _unwanted(model: ir.Model, step: Quantize) -> set[str]:
+    """The constants that nodes read which --only and --exclude keep out."""
+    every = ir.traversal.RecursiveGraphIterator(model.graph)
+    out = [node for node in every if not _matches((node.name or "", node.op_type), step)]
+    return {value.name or "" for node in out for value in node.inputs if value is not None and value.is_initializer()}
 
-    return (not step.only or matches(step.only)) and not matches(step.exclude)
+
+def _wanted(group: Group, step: Quantize) -> bool:
+    return _matches((*group.nodes, group.op), step)
+
+
+def _matches(names: Sequence[str], step: Quantize) -> bool:
+    """Whether a node or group with these names and op is among those to quantize."""
+
+    def like(patterns: tuple[str, ...]) -> bool:
+        return any(fnmatch.fnmatchcase(name, pattern) for name in names for pattern in patterns)
+
+    return (not step.only or like(step.only)) and not like(step.exclude)

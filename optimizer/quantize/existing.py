@@ -14,7 +14,7 @@ _INTEGER_OPS = frozenset(
 
 
 def integer_nodes(model: ir.Model) -> int:
-    """How many nodes compute on quantized values, subgraphs included; DequantizeLinear of a constant counts as one."""
+    """How many nodes compute on quantized values or restore weights kept as int8, subgraphs included."""
     return sum(
         node.op_type in _INTEGER_OPS or _stored_integer(node)
         for node in ir.traversal.RecursiveGraphIterator(model.graph)
@@ -22,6 +22,11 @@ def integer_nodes(model: ir.Model) -> int:
 
 
 def _stored_integer(node: ir.Node) -> bool:
-    if node.op_type != "DequantizeLinear":
+    """Whether `node` turns an int8 constant into float: by DequantizeLinear, or Cast as in `storage`."""
+    if node.op_type not in ("DequantizeLinear", "Cast"):
         return False
-    return node.inputs[0] is not None and node.inputs[0].const_value is not None
+    source = node.inputs[0]
+    return source is not None and source.const_value is not None and source.dtype in _NARROW
+
+
+_NARROW = (ir.DataType.INT8, ir.DataType.UINT8, ir.DataType.INT4, ir.DataType.UINT4)
