@@ -56,8 +56,8 @@ class Gram:
     def merge(self, other: Gram) -> None:
         if other.products is None or other.total is None:
             return
-        self.products = other.products if self.products is None else self.products + other.products
-        self.total = other.total if self.total is None else self.total + other.total
+        self.products = other.products.copy() if self.products is None else self.products + other.products
+        self.total = other.total.copy() if self.total is None else self.total + other.total
         self.count += other.count
 
     def rows(self, batch: Array) -> Array:
