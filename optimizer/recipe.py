@@ -10,7 +10,7 @@ from optimizer.errors import ConfigError
 Mode = Literal["auto", "static", "dynamic", "weights"]
 Calibration = Literal["mse", "minmax", "percentile", "entropy"]
 Recover = Literal["none", "bias", "full"]
-Criterion = Literal["magnitude", "random"]
+Criterion = Literal["auto", "magnitude", "wanda", "obs", "random"]
 Scope = Literal["layer", "global"]
 GRANULARITIES = ("channel", "head", "layer")
 Target = Literal["auto", "vnni", "avx2", "avx512", "arm64"]
@@ -44,7 +44,10 @@ class Prune:
     macs: float | None = None
     mask_only: bool = False
     granularity: tuple[str, ...] = ("channel", "head")
-    criterion: Criterion = "magnitude"
+    criterion: Criterion = "auto"
+    """`auto`: obs with real data, magnitude without."""
+    repair: bool = True
+    """Fit what reads pruned channels anew; only with real data."""
     scope: Scope = "layer"
     align: int | None = None
     """Kept counts are multiples of this; None: of 16 in large groups, of less in small ones."""

@@ -22,7 +22,10 @@ def prune(
     structured: Annotated[bool, typer.Option("--structured", help="Remove whole channels, heads, blocks.")] = True,
     mask_only: Annotated[bool, typer.Option("--mask-only", help="Write zeros and keep every shape.")] = False,
     granularity: Annotated[str, typer.Option(help="What may go: channel, head, layer.")] = "channel,head",
-    criterion: Annotated[Criterion, typer.Option(help="What decides which channel goes.")] = "magnitude",
+    criterion: Annotated[Criterion, typer.Option(help="What decides which channel goes.")] = "auto",
+    repair: Annotated[
+        bool, typer.Option("--repair/--no-repair", help="Fit what is left to the original's answers; needs --data.")
+    ] = True,
     scope: Annotated[Scope, typer.Option(help="The same share of every group, or ranked over all.")] = "layer",
     align: Annotated[str, typer.Option(help="Keep multiples of this many channels; auto: what kernels like.")] = "auto",
     lossy: Annotated[
@@ -63,6 +66,7 @@ def prune(
         mask_only=mask_only,
         granularity=tuple(part.strip() for part in granularity.split(",")),
         criterion=criterion,
+        repair=repair,
         scope=scope,
         align=_align(align),
         lossy=lossy,

@@ -15,9 +15,10 @@ from optimizer.errors import BoundMissed
 from optimizer.model import io, shapes
 from optimizer.pipeline import common
 from optimizer.pipeline.common import Progress, Silent, Subject
+from optimizer.pipeline.pruning import Calibration, repairs
 from optimizer.prune import layers, prepare, structured, verify
+from optimizer.prune.consumers import give_biases
 from optimizer.prune.groups import analyse
-from optimizer.prune.importance import CRITERIA
 from optimizer.prune.layers import Skipped
 from optimizer.prune.sizes import Sizes
 from optimizer.prune.structured import Pruned, Target
@@ -44,7 +45,7 @@ def prune(
     target = Path(output) if output is not None else common.default_output(source, "pruned")
     io.check_target(target, force)
     about = common.subject(source, run)
-    found = carry_out(about, step, progress)
+    found = carry_out(about, step, run, progress)
     if not step.lossy:
         progress.stage("proving that removal changes nothing but what masking does")
         verify.prove(found.pruned.removed, found.pruned.masked, about.samples.take(_PROOFS), run.threads)
@@ -64,10 +65,12 @@ class Found:
     steps: tuple[str, ...]
 
 
-def carry_out(about: Subject, step: Prune, progress: Progress) -> Found:
+def carry_out(about: Subject, step: Prune, run: Run, progress: Progress) -> Found:
     """Choose and remove. Raises `NothingToDo`, or `BoundMissed` where the target is out of reach."""
     progress.stage("looking for what can go")
     base = prepare.prepare(about.clean)
+    if repairs(step, about):
+        give_biases(base)
     axes = analyse(base, lossy=step.lossy)
     sizes, frozen = Sizes(axes), axes.frozen()
     goal = sizes.macs * step.macs if step.macs is not None else sizes.params - sizes.prunable * (step.sparsity or 0)
@@ -79,7 +82,10 @@ def carry_out(about: Subject, step: Prune, progress: Progress) -> Found:
         target = Target(goal, step.macs is not None, kinds, step.align, step.scope, step.only, step.exclude)
         model = model.clone()
         axes = analyse(model, lossy=step.lossy)
-        pruned = structured.prune(axes, model, skipped.masked.clone(), target, CRITERIA[step.criterion])
+        calibration = Calibration(base, about, step, run, progress)
+        pruned = structured.prune(
+            axes, model, skipped.masked.clone(), target, calibration.criterion(axes), calibration.mend(axes, model)
+        )
     _check_reached(_size(pruned.removed, step), goal, sizes, step)
     return Found(pruned, frozen, tuple(f"skipped the block that ends in {name}" for name in skipped.names))
 

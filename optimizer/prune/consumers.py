@@ -1,4 +1,4 @@
-"""Who reads channels through a weight: Conv, Gemm and MatMul with a constant, as rows that a least-squares fit can write.
+"""Who reads channels through a weight: Conv, Gemm and MatMul with a constant, as rows that a fit can write.
 
 A consumer can be written if its weight is a float constant that nobody else reads. Its bias is an input of Conv and
 Gemm, or the constant vector that an Add gives to the only reader of a MatMul. Not consumers: Gemm with transA, alpha or

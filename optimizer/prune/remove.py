@@ -7,6 +7,8 @@ point) and changes nothing else. Both models give the same outputs.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import onnx_ir as ir
 
@@ -48,6 +50,12 @@ def mask(axes: Axes, dropped: Bools, graph: ir.Graph) -> None:
             where = (slice(None),) * index + (gone[axis.labels],)
             array[where] = np.broadcast_to(fill, array.shape)[where]
         _store(value, array)
+
+
+def replace(graph: ir.Graph, constants: Mapping[str, Array]) -> None:
+    """New numbers for initializers of `graph`, in place."""
+    for name, numbers in constants.items():
+        _store(graph.initializers[name], numbers)
 
 
 def _fill(array: Array, layout: Layout, point: ir.Value | None) -> Array:

@@ -5,8 +5,8 @@ original one (`calibrate.lstsq`). Consumers are taken level by level from the in
 that the repaired levels before it produce, so errors do not add up. Both models run up to that level only.
 
 Of three forms, the weight as it was, the weight as it was with the lost mean in the bias, and the fitted weight, each
-consumer gets the one with the smallest error on samples that the fit has not seen. Weights keep their size here; `remove`
-and `mask` then treat repaired constants like any others, so both models get the same repair.
+consumer gets the one with the smallest error on samples that the fit has not seen. Weights keep their size here, and
+`remove` and `mask` treat repaired constants like any others, so both models get the same repair.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from optimizer.model.passes.dead import remove_unused
 from optimizer.model.ports import Array, Feed
 from optimizer.prune.consumers import Consumer, array, consumers, levels
 from optimizer.prune.groups import Axes, Bools
-from optimizer.prune.remove import mask
+from optimizer.prune.remove import mask, replace
 from optimizer.runtime.session import Options, Session, open_session
 
 LEAST_ROWS = 64
@@ -68,7 +68,7 @@ def repair(
             constants, form = _mended(axes, one, gone, *pairs)
             counts[form] += 1
             found |= constants
-            _write(working.graph, constants)
+            replace(working.graph, constants)
         mask(axes, dropped, working.graph)
         tick()
     return Repair(found, *counts[::-1])
@@ -139,13 +139,3 @@ def _mended(axes: Axes, one: Consumer, gone: Bools, fitting: Pairs, judging: Pai
         old = array(one.bias)
         constants[one.bias.name or ""] = (old + forms[best].shift.reshape(-1)).astype(old.dtype)
     return constants, best
-
-
-def _write(graph: ir.Graph, constants: Mapping[str, Array]) -> None:
-    for name, numbers in constants.items():
-        graph.initializers[name].const_value = ir.tensor(np.ascontiguousarray(numbers), name=name)
-
-
-def write(graph: ir.Graph, found: Repair) -> None:
-    """Put a repair in place."""
-    _write(graph, found.constants)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from fnmatch import fnmatchcase
 
 import onnx_ir as ir
 
 from optimizer.errors import NothingToDo
+from optimizer.model.ports import Array
 from optimizer.prune import allocate, remove
 from optimizer.prune.groups import Axes, Bools, Group
 from optimizer.prune.importance import Criterion, magnitude
@@ -36,15 +37,33 @@ class Pruned:
     masked: ir.Model
 
 
-def prune(axes: Axes, model: ir.Model, masked: ir.Model, target: Target, criterion: Criterion = magnitude) -> Pruned:
+Mend = Callable[[Bools], Mapping[str, Array]]
+"""New constants by name that make up for a choice of labels."""
+
+
+def prune(
+    axes: Axes,
+    model: ir.Model,
+    masked: ir.Model,
+    target: Target,
+    criterion: Criterion = magnitude,
+    mend: Mend = lambda dropped: {},
+) -> Pruned:
     """Prune `model`, which `axes` was made of, and mask `masked`, which has the same constants, both in place.
 
     Raises `NothingToDo` where no group can go.
     """
     dropped = choose(axes, target, criterion)
+    carry_out(axes, model, masked, dropped, mend(dropped))
+    return Pruned(model, masked)
+
+
+def carry_out(axes: Axes, model: ir.Model, masked: ir.Model, dropped: Bools, constants: Mapping[str, Array]) -> None:
+    """Put new constants into both models, then remove from the one and mask the other."""
+    for graph in (model.graph, masked.graph):
+        remove.replace(graph, constants)
     remove.mask(axes, dropped, masked.graph)
     remove.remove(axes, dropped)
-    return Pruned(model, masked)
 
 
 def choose(axes: Axes, target: Target, criterion: Criterion) -> Bools:

@@ -1,58 +1,12 @@
-"""A weighted group as a matrix product: ``y[o] = sum_k rows[o, k] * x[k]``, with k in the kernels' order of summation.
-
-* MatMul, and Gemm with or without transB: k is the contracted axis;
-* Conv with g groups: k runs over (kernel position, channel of the group), channels innermost, as in im2col of a
-  channels-last image; output channel o belongs to group ``o // (O / g)`` and sees that group's input channels.
-"""
+"""The weight of a group of nodes as a matrix product."""
 
 from __future__ import annotations
 
-import dataclasses
-
-import numpy as np
 import onnx_ir as ir
 
-from optimizer.model.ports import Array
+from optimizer.calibrate.lowering import Lowering
 from optimizer.ops import int8
 from optimizer.quantize.groups import Group
-
-
-@dataclasses.dataclass(frozen=True)
-class Lowering:
-    """How one group's weight, of shape `shape`, reads as rows [O, K]."""
-
-    shape: tuple[int, ...]
-    axis: int
-    """Output channels in the weight."""
-    conv: bool
-    groups: int = 1
-
-    @property
-    def depthwise(self) -> bool:
-        return self.conv and self.groups > 1 and self.groups == self.shape[0] and self.shape[1] == 1
-
-    def rows(self, weight: Array) -> Array:
-        """The weight as [O, K]."""
-        moved = np.moveaxis(weight, 1, -1) if self.conv else np.moveaxis(weight, self.axis, 0)
-        return moved.reshape(len(moved), -1)
-
-    def weight(self, rows: Array) -> Array:
-        """Inverse of `rows`."""
-        if not self.conv:
-            return np.ascontiguousarray(np.moveaxis(rows, 0, self.axis))
-        outer, inner, *kernel = self.shape
-        return np.ascontiguousarray(np.moveaxis(rows.reshape(outer, *kernel, inner), -1, 1))
-
-    def spread(self, channels: Array) -> Array:
-        """A figure per input channel, shape [C], as seen by each weight: [K], or [O, K] for grouped convolution."""
-        if not self.conv:
-            return channels
-        positions = int(np.prod(self.shape[2:]))
-        if self.groups == 1:
-            return np.tile(channels, positions)
-        outer, inner = self.shape[:2]
-        first = np.arange(outer) // (outer // self.groups) * inner
-        return np.tile(channels[first[:, None] + np.arange(inner)], (1, positions))
 
 
 def lower(model: ir.Model, group: Group) -> Lowering:
@@ -63,3 +17,6 @@ def lower(model: ir.Model, group: Group) -> Lowering:
     number = int8.attribute(head, "group", 1)
     assert isinstance(number, int)
     return Lowering(weight.shape, group.rule.weight_axis(head), group.op == "Conv", number)
+
+
+__all__ = ["Lowering", "lower"]

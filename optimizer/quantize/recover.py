@@ -13,6 +13,7 @@ import numpy as np
 import onnx_ir as ir
 
 from optimizer.calibrate.gram import Gram, Window
+from optimizer.calibrate.lowering import conv_window
 from optimizer.calibrate.run import observe
 from optimizer.model.ports import Array, Feed
 from optimizer.quantize import rounding, saturation, weights
@@ -58,19 +59,7 @@ def window(model: ir.Model, group: Group, lowering: Lowering) -> Window | None:
     """How the group's convolution looks at its input, None for a matrix product."""
     if not lowering.conv:
         return None
-    head = next(node for node in model.graph if node.name == group.name)
-    spatial = len(lowering.shape) - 2
-
-    def ints(name: str, default: int, count: int) -> tuple[int, ...]:
-        return tuple(head.attributes[name].as_ints()) if name in head.attributes else (default,) * count
-
-    return Window(
-        tuple(lowering.shape[2:]),
-        ints("strides", 1, spatial),
-        ints("dilations", 1, spatial),
-        ints("pads", 0, 2 * spatial),
-        lowering.groups,
-    )
+    return conv_window(next(node for node in model.graph if node.name == group.name), lowering)
 
 
 def _rounded(

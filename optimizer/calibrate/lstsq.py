@@ -1,0 +1,135 @@
+"""Weights fitted in closed form: what a weight W made of x, a new weight V is to make of y, for some columns K only.
+
+With centred second moments over the samples, C_xy = E[x y^T] - E[x]E[y]^T and C_yy likewise::
+
+    V = W + (W C_xy - W_K C_yy)[:, K] (C_yy[K, K] + ridge I)^-1       (zero outside K)
+    shift = W E[x] - V E[y]                                              (goes into the bias)
+
+the minimum of ``E|Wx - Vy - shift|^2 + ridge |V - W_K|^2``: the ridge draws towards the weight as it was, not to zero.
+x and y are what the weight reads in the original and in the pruned model; where they are the same, this is the
+least-squares reconstruction of He et al. (arXiv 1707.06168) with the mean of what is lost in the bias (FLAP, arXiv
+2312.11983). Without a bias to write to, the moments are not centred and the shift is 0.
+
+Everything is stacked by convolution groups: weights [G, O, K], moments [G, K, K]. Columns outside K are decoupled (rows
+and columns of the identity), so one batched solve serves all groups whatever each of them keeps.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+from optimizer.calibrate.gram import Gram, Window
+from optimizer.model.ports import Array
+
+RIDGE = 1e-3
+"""Of the mean diagonal of the kept moments."""
+
+
+@dataclasses.dataclass
+class Pairs:
+    """Moments of two streams of inputs of one weight, row by row. A monoid; [G, K, K] and [G, K], float32."""
+
+    window: Window | None
+    cross: Array | None = None
+    own: Array | None = None
+    first: Array | None = None
+    second: Array | None = None
+    count: int = 0
+
+    def update(self, x: Array, y: Array) -> None:
+        """Fold in one batch as the original (x) and the pruned model (y) see it."""
+        rows, others = Gram(self.window).rows(x), Gram(self.window).rows(y)
+        if not rows.size:
+            return
+        found = (rows.transpose(0, 2, 1) @ others, others.transpose(0, 2, 1) @ others, rows.sum(1), others.sum(1))
+        if self.cross is None or self.own is None or self.first is None or self.second is None:
+            self.cross, self.own, self.first, self.second = found
+        else:
+            for sums, new in zip((self.cross, self.own, self.first, self.second), found, strict=True):
+                sums += new
+        self.count += rows.shape[1]
+
+    def moments(self) -> Moments:
+        """The means over all rows. Raises `ValueError` if there were none."""
+        if self.cross is None or self.own is None or self.first is None or self.second is None:
+            raise ValueError("no batch was seen")
+        sums = (self.cross, self.own, self.first, self.second)
+        return Moments(*(one.astype(np.float64) / self.count for one in sums))
+
+
+@dataclasses.dataclass(frozen=True)
+class Moments:
+    """E[x y^T], E[y y^T], E[x], E[y], float64."""
+
+    cross: Array
+    own: Array
+    first: Array
+    second: Array
+
+    def centred(self) -> Moments:
+        """Without what the means make of them."""
+        cross = self.cross - self.first[:, :, None] * self.second[:, None, :]
+        own = self.own - self.second[:, :, None] * self.second[:, None, :]
+        return Moments(cross, own, self.first, self.second)
+
+
+@dataclasses.dataclass(frozen=True)
+class Fit:
+    """A weight [G, O, K] and what is added to its bias, [G, O]."""
+
+    weight: Array
+    shift: Array
+
+    def error(self, original: Array, moments: Moments) -> float:
+        """``E|Wx - Vy - shift|^2``, less what does not depend on the fit."""
+        wanted, mean = original @ moments.cross, original @ moments.first[:, :, None]
+        given = self.weight @ moments.second[:, :, None]
+        shift = self.shift[:, :, None]
+        product = np.sum(self.weight * (self.weight @ moments.own - 2 * wanted))
+        return float(product + np.sum(shift * (shift + 2 * given - 2 * mean)))
+
+
+def fit(weight: Array, moments: Moments, kept: Array, bias: bool, ridge: float = RIDGE) -> Fit:
+    """The best weight [G, O, K] on the columns `kept` [G, K]; a shift only where there is a `bias` to take it."""
+    used = moments.centred() if bias else moments
+    columns = kept[:, None, :]
+    size = np.einsum("gkk->gk", used.own)
+    damping = ridge * (size * kept).sum(1) / np.maximum(kept.sum(1), 1) + 1e-12
+    matrix = used.own * (columns & kept[:, :, None])
+    diagonal = np.arange(matrix.shape[1])
+    matrix[:, diagonal, diagonal] += np.where(kept, damping[:, None], 1.0)
+    start = weight * columns
+    missing = (weight @ used.cross - start @ used.own) * columns
+    found = start + np.linalg.solve(matrix, missing.transpose(0, 2, 1)).transpose(0, 2, 1)
+    return Fit(found, _shift(weight, found, moments, bias))
+
+
+def shifted(weight: Array, moments: Moments, kept: Array, bias: bool) -> Fit:
+    """The weight as it is on the columns `kept`, with the mean of what is lost in the bias."""
+    start = weight * kept[:, None, :]
+    return Fit(start, _shift(weight, start, moments, bias))
+
+
+def _shift(weight: Array, found: Array, moments: Moments, bias: bool) -> Array:
+    if not bias:
+        return np.zeros(weight.shape[:2])
+    lost = weight @ moments.first[:, :, None] - found @ moments.second[:, :, None]
+    return np.asarray(lost[:, :, 0])
+
+
+def losses(weight: Array, covariance: Array, ridge: float = RIDGE) -> Array:
+    """What the best repair still loses without one column each, ``|w_k|^2 / [C^-1]_kk``, as a share of the output's
+    variance; [G, K] from [G, O, K] and [G, K, K] (optimal brain surgeon, arXiv 2208.11580)."""
+    size = np.einsum("gkk->gk", covariance)
+    damped = covariance + np.eye(covariance.shape[1]) * (ridge * size.mean(1) + 1e-12)[:, None, None]
+    precision = np.einsum("gkk->gk", np.linalg.inv(damped))
+    whole = float(np.sum((weight @ covariance) * weight))
+    return np.asarray(np.square(weight).sum(1) / precision / max(whole, 1e-30))
+
+
+def variances(weight: Array, covariance: Array) -> Array:
+    """What one column each brings into the output, ``|w_k|^2 C_kk``, as a share of the output's variance; [G, K]."""
+    whole = float(np.sum((weight @ covariance) * weight))
+    return np.asarray(np.square(weight).sum(1) * np.einsum("gkk->gk", covariance) / max(whole, 1e-30))
