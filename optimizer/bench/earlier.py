@@ -84,7 +84,9 @@ def load(path: Path) -> Earlier:
         if fields.pop("kind") != KIND or fields.pop("version") != VERSION:
             raise ValueError("of another kind or version")
         machine = Machine(**{**fields["machine"], "isa": tuple(fields["machine"]["isa"])})
-        quantiles, relative = Quantiles(**fields["latency_ms"]), Span(*(float(value) for value in fields["relative"]))
+        quantiles = Quantiles(**fields["latency_ms"])
+        # JSON knows no infinity: an interval without an end was written as null.
+        relative = Span(*(math.inf if value is None else float(value) for value in fields["relative"]))
         return Earlier(**{**fields, "machine": machine, "latency_ms": quantiles, "relative": relative})
     except OSError as error:
         raise ConfigError(f"--baseline {path}: {error.strerror or error}") from error

@@ -182,7 +182,6 @@ def test_a_quantized_model_is_refused_with_a_word_on_what_to_do(folder: Path) ->
     assert not (folder / "again.onnx").exists()
 
 
-@pytest.mark.xfail(reason="stored weights are not recognised")
 def test_a_model_whose_weights_are_stored_as_int8_counts_as_quantized(folder: Path) -> None:
     io.save(
         build("g (float[1,64] x) => (float[1,64] y) { y = MatMul(x, w) }", {"w": normal(64, 64)}), folder / "m.onnx"
@@ -200,10 +199,7 @@ NOTHING: dict[str, tuple[str, dict[str, Array]]] = {
 }
 
 
-SMALL = pytest.param("a small weight", marks=pytest.mark.xfail(reason="small weights count as stored"))
-
-
-@pytest.mark.parametrize("kind", ["no op with a kernel", "no float values", SMALL])
+@pytest.mark.parametrize("kind", NOTHING)
 def test_a_model_with_nothing_to_quantize_gets_a_clear_answer_not_a_copy(kind: str, tmp_path: Path) -> None:
     io.save(build(*NOTHING[kind]), tmp_path / "net.onnx")
     with pytest.raises(NothingToDo, match="nothing"):
@@ -211,7 +207,6 @@ def test_a_model_with_nothing_to_quantize_gets_a_clear_answer_not_a_copy(kind: s
     assert names(tmp_path) == {"net.onnx"}
 
 
-@pytest.mark.xfail(reason="excluded weights are stored as int8")
 def test_everything_left_out_on_request_is_nothing_to_do(folder: Path) -> None:
     with pytest.raises(NothingToDo):
         run(folder, Quantize(measure=False, exclude=("*",)))
@@ -283,7 +278,6 @@ def test_only_what_was_asked_for_is_quantized(folder: Path) -> None:
     assert {node.op for node in result.nodes if node.action == "int8"} <= {"Conv", "Relu"}
 
 
-@pytest.mark.xfail(reason="excluded weights are stored as int8")
 @pytest.mark.parametrize("mode", ["static", "weights"])
 def test_what_was_excluded_stays_in_float_and_says_so(mode: str, folder: Path) -> None:
     name = str(network().graph[2].name)
