@@ -4,9 +4,9 @@ Every consumer (Conv, Gemm, MatMul) is to answer with what is left of its input 
 original one (`calibrate.lstsq`). Consumers are taken level by level from the inputs on: a level is fitted on the inputs
 that the repaired levels before it produce, so errors do not add up. Both models run up to that level only.
 
-Of three forms, the weight as it was, the weight as it was with the lost mean in the bias, and the fitted weight, each
-consumer gets the one with the smallest error on samples that the fit has not seen. Weights keep their size here, and
-`remove` and `mask` treat repaired constants like any others, so both models get the same repair.
+Of three forms, the weight as it was, the weight as it was with the lost mean in the bias, and the fitted weight (with
+ridges of several sizes), each consumer gets the one with the smallest error on samples that no fit has seen. Weights
+keep their size here; `remove` and `mask` treat repaired constants like any others, so both models get the same repair.
 """
 
 from __future__ import annotations
@@ -26,8 +26,10 @@ from optimizer.prune.groups import Axes, Bools
 from optimizer.prune.remove import mask, replace
 from optimizer.runtime.session import Options, Session, open_session
 
-LEAST_ROWS = 64
+LEAST_ROWS = 8
 """Rows of data below which nothing is fitted."""
+RIDGES = (1e-3, 1e-2, 1e-1)
+"""Tried for every consumer: the fewer the data, the more a weight has to stay what it was."""
 _HELD = 4
 """Every fourth sample is not fitted to."""
 
@@ -129,7 +131,7 @@ def _mended(axes: Axes, one: Consumer, gone: Bools, fitting: Pairs, judging: Pai
     forms = [
         Fit(weight * kept[:, None, :], np.zeros(weight.shape[:2])),
         shifted(weight, moments, kept, bias),
-        fit(weight, moments, kept, bias),
+        *(fit(weight, moments, kept, bias, ridge) for ridge in RIDGES),
     ]
     best = int(np.argmin([form.error(weight, held) for form in forms]))
     if not best:
@@ -138,4 +140,4 @@ def _mended(axes: Axes, one: Consumer, gone: Bools, fitting: Pairs, judging: Pai
     if one.bias is not None:
         old = array(one.bias)
         constants[one.bias.name or ""] = (old + forms[best].shift.reshape(-1)).astype(old.dtype)
-    return constants, best
+    return constants, min(best, 2)

@@ -1,0 +1,119 @@
+"""Repair on small networks: answers come closer, and the removed model still equals the masked one."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx_ir as ir
+import pytest
+
+from optimizer.model import shapes
+from optimizer.prune import remove
+from optimizer.prune.consumers import consumers, give_biases, levels
+from optimizer.prune.groups import analyse
+from optimizer.prune.repair import repair
+from optimizer.prune.structured import carry_out
+from optimizer.runtime.session import Options, open_session
+from tests import builders
+from tests.prune.equality import some_labels
+
+CONVS = """
+net (float[1,3,8,8] x, float[16,3,3,3] w1, float[16] b1, float[16,1,3,3] w2, float[8,16,1,1] w3, float[8,8,3,3] w4,
+     float[8,4,3,3] w5, float[8,5] w6) => (float[1,5] y) {
+    a = Conv<pads=[1,1,1,1]>(x, w1, b1)
+    ar = Relu(a)
+    d = Conv<group=16, pads=[1,1,1,1], strides=[2,2]>(ar, w2)
+    dr = Relu(d)
+    p = Conv(dr, w3)
+    q = Conv<pads=[1,1,1,1]>(p, w4)
+    s = Add(p, q)
+    g = Conv<group=2, pads=[1,1,1,1]>(s, w5)
+    gr = Relu(g)
+    m = GlobalAveragePool(gr)
+    f = Flatten(m)
+    y = Gemm(f, w6)
+}
+"""
+TOKENS = """
+net (float[2,7,12] x, float[12,32] w1, float[32] b1, float[32,16] w2, float[16,6] w3) => (float[2,7,6] y) {
+    a = MatMul(x, w1)
+    ab = Add(a, b1)
+    ar = Relu(ab)
+    b = MatMul(ar, w2)
+    br = Relu(b)
+    y = MatMul(br, w3)
+}
+"""
+FEEDS = 144
+
+
+def net(text: str) -> ir.Model:
+    """The model with random constants for all inputs but x, ready for analysis and repair."""
+    model, rng = builders.model(text), np.random.default_rng(1)
+    for value in list(model.graph.inputs)[1:]:
+        assert value.shape is not None
+        numbers = rng.normal(size=value.shape.numpy()).astype(np.float32)
+        value.const_value = ir.tensor(numbers * np.float32(max(1, numbers[0].size) ** -0.5), name=value.name)
+        model.graph.inputs.remove(value)
+        model.graph.register_initializer(value)
+    give_biases(model)
+    shapes.infer(model)
+    return model
+
+
+def samples(model: ir.Model, seed: int) -> list[dict[str, np.ndarray]]:
+    shape = model.graph.inputs[0].shape
+    assert shape is not None
+    rng = np.random.default_rng(seed)
+    mix = rng.normal(size=(shape.numpy()[-1],) * 2)
+    return [{"x": (rng.normal(size=shape.numpy()) @ mix).astype(np.float32)} for _ in range(FEEDS)]
+
+
+def outputs(model: ir.Model, feeds: list[dict[str, np.ndarray]]) -> np.ndarray:
+    session = open_session(model, Options(level="basic"))
+    return np.stack([session.run(feed)[0] for feed in feeds])
+
+
+@pytest.mark.parametrize("text", [CONVS, TOKENS], ids=["convolutions", "matrix products"])
+def test_repair_brings_unseen_answers_closer_and_removed_still_equals_masked(text: str) -> None:
+    base = net(text)
+    feeds = samples(base, 0)
+    fitting, unseen = feeds[:112], feeds[112:]
+    found = []
+    for mended in (False, True):
+        model, masked = base.clone(), base.clone()
+        axes = analyse(model)
+        dropped = some_labels(axes, 0.4, seed=2)
+        constants = repair(axes, dropped, base, model, lambda: fitting).constants if mended else {}
+        carry_out(axes, model, masked, dropped, constants)
+        assert np.allclose(outputs(model, unseen), outputs(masked, unseen), atol=1e-4)
+        found.append(np.square(outputs(model, unseen) - outputs(base, unseen)).mean())
+    assert found[1] < 0.6 * found[0]
+
+
+def test_repair_where_nothing_goes_changes_nothing() -> None:
+    base = net(CONVS)
+    model = base.clone()
+    axes = analyse(model)
+    constants = repair(axes, axes.none(), base, model, lambda: samples(base, 0)[:24]).constants
+    remove.replace(model.graph, constants)
+    unseen = samples(base, 5)[:8]
+    assert np.allclose(outputs(model, unseen), outputs(base, unseen), atol=1e-3)
+
+
+def test_repair_leaves_weights_alone_where_there_are_hardly_any_rows() -> None:
+    base = net(TOKENS)
+    model = base.clone()
+    axes = analyse(model)
+    found = repair(axes, some_labels(axes, 0.4, 0), base, model, lambda: samples(base, 0)[:1])
+    assert not found.constants and found.left == 3
+
+
+def test_consumers_are_found_with_their_biases() -> None:
+    found = consumers(net(TOKENS).graph)
+    assert [one.bias.name if one.bias else None for one in found] == ["b1", None, None]
+    assert [[one.weight.name for one in level] for level in levels(found)] == [["w1"], ["w2"], ["w3"]]
+
+
+def test_a_shared_weight_and_a_scaled_product_are_no_consumers() -> None:
+    text = "net (float[3,4] x, float[4,4] w, float[4,4] v) => (float[3,4] y) { a = MatMul(x, w) b = MatMul(a, w)"
+    assert not consumers(net(text + " y = Gemm<alpha=2.0>(b, v) }").graph)
