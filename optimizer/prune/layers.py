@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import onnx_ir as ir
 
-from optimizer.model.passes.dead import remove_unused
+from optimizer.model.passes.dead import remove_identities, remove_unused
 from optimizer.model.ports import Feed
 from optimizer.ops.axes import RULES, describe, dims
 from optimizer.ops.axes.pointwise import zero_to_zero
@@ -160,11 +160,14 @@ def _change(session: Session, feeds: Sequence[Feed], count: int, closed: Sequenc
 def _without(model: ir.Model, chosen: Sequence[int]) -> tuple[ir.Model, list[str]]:
     copy = model.clone()
     found = blocks(copy.graph)
+    names = [describe(found[index].add) for index in sorted(chosen)]
     for block in (found[index] for index in sorted(chosen)):
         shortcut = block.add.inputs[1 - block.branch]
         assert shortcut is not None
-        ir.convenience.replace_all_uses_with(block.add.outputs[0], shortcut, replace_graph_outputs=False)
-    names = [describe(found[index].add) for index in sorted(chosen)]
+        block.add.replace_input_with(0, shortcut)
+        block.add.resize_inputs(1)
+        block.add.op_type = "Identity"
+    remove_identities(copy)
     remove_unused(copy)
     return copy, names
 

@@ -112,8 +112,8 @@ class Labels:
         open_ = (a != b) & ((self._why[a] == _FREE) | (self._why[b] == _FREE))
         a, b = a[open_], b[open_]
         stuck = (self._why[a] == _SILENT) | (self._why[b] == _SILENT)
-        if stuck.any() and why:
-            self.freeze(np.concatenate([a[stuck], b[stuck]]), why)
+        self.freeze(np.concatenate([a[stuck], b[stuck]]), why)
+        a, b = a[~stuck], b[~stuck]
         sets = self._bound[a] | self._bound[b]
         self._link(a[~sets], b[~sets])
         if sets.any():
@@ -122,8 +122,8 @@ class Labels:
 
     def meet(self, a: Ints, b: Ints) -> Ints:
         """The conjunction, element by element, of two arrays of one shape."""
-        a, b = self.canonical(a), self.canonical(b)
-        out = np.where(a == 0, b, a)
+        roots, a, b = self.find(a), self.canonical(a), self.canonical(b)
+        out = np.where(a == 0, np.where(b == 0, roots, b), a)
         both = (a != 0) & (b != 0) & (a != b)
         if both.any():
             keys, back = np.unique(a[both] * self.size + b[both], return_inverse=True)
@@ -144,9 +144,9 @@ class Labels:
             kinds, row_kind = np.unique(grid, axis=0, return_inverse=True)
             kinds, column_kind = np.unique(kinds, axis=1, return_inverse=True)
             if kinds.shape[1] == 1:
-                row = self.meet(row, grid[:, 0])
+                row = self.meet(grid[:, 0], row)
             elif kinds.shape[0] == 1:
-                column = self.meet(column, grid[0])
+                column = self.meet(grid[0], column)
             else:
                 r, c = self.fresh(kinds.shape[0]), self.fresh(kinds.shape[1])
                 self.unify(kinds.ravel(), self.meet(*np.broadcast_arrays(r[:, None], c)).ravel())
@@ -155,14 +155,14 @@ class Labels:
 
     def _slots(self, labels: Ints) -> list[Ints]:
         """Arrays of unbound labels whose meet the given array is; families that never meet share one."""
-        roots = self.canonical(labels)
+        roots = self.find(labels)
         if not self._bound[roots].any():
             return [roots]
         unique, place = np.unique(roots, return_inverse=True)
         slots: list[dict[int, int]] = []
         slot_of: dict[int, int] = {}
         for index, root in enumerate(unique.tolist()):
-            for part in sorted(self.meaning(root)):
+            for part in sorted(self.meaning(root)) or [root]:
                 slot = slot_of.get(int(self._family[part]), 0)
                 while slot < len(slots) and index in slots[slot]:
                     slot += 1

@@ -130,7 +130,7 @@ def _spatial(op: Op, x: Layout, w: Layout, out: Axis) -> Layout:
     if bias is not None and bias[0].size != 1:
         out, zero = op.align(out, bias[0]), zero and bias[0].zero
     batch = op.axis(x[0].labels, x[0].zero and bias is None, x[0].open)
-    return batch, op.axis(out.labels, zero), *(fixed(size) for size in op.dims()[2:])
+    return batch, op.axis(out.labels, zero), *(fixed(size) for size in op.dims(0, len(x))[2:])
 
 
 def _encoding(op: Op, index: int, axis: Axis | None) -> None:

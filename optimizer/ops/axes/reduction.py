@@ -180,4 +180,4 @@ def pool(op: Op) -> Sequence[Layout | None]:
         raise Refuse("gives out places of the flattened input")
     x = op.input(0)
     op.freeze("slides a window over this axis", *x[2:])
-    return ((x[0], x[1], *(fixed(size) for size in op.dims()[2:])),)
+    return ((x[0], x[1], *(fixed(size) for size in op.dims(0, len(x))[2:])),)

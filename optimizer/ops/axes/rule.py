@@ -101,9 +101,11 @@ class Op:
             self.freeze("", *self.input(index))
         return found
 
-    def dims(self, output: int = 0) -> Dims:
-        """The inferred shape of an output. Raises `Refuse` where its rank is unknown."""
+    def dims(self, output: int = 0, rank: int | None = None) -> Dims:
+        """The inferred shape of an output. Raises `Refuse` where its rank is unknown and none is given."""
         found = dims(self.node.outputs[output])
+        if found is None and rank is not None:
+            return (None,) * rank
         if found is None:
             raise Refuse("has a result of unknown rank")
         return found

@@ -1,0 +1,70 @@
+"""No wrong model: where removed and masked models differ, the command stops before it writes."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import onnx_ir as ir
+import pytest
+
+from optimizer.errors import NothingToDo
+from optimizer.model import io
+from optimizer.ops.axes import RULES
+from optimizer.ops.axes.pointwise import broadcast
+from optimizer.pipeline.prune import prune
+from optimizer.prune import verify
+from optimizer.recipe import Prune
+from tests.prune.random_graphs import graph
+from tests.prune.test_groups import model
+
+NORM = """g (float[n,6] x, float[6,16] w, float[16] s, float[16] b, float[16,4] v) => (float[n,4] y) {
+    h = MatMul (x, w)  z = LayerNormalization (h, s, b)  y = MatMul (z, v) }"""
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    io.save(graph(3), tmp_path / "m.onnx")
+    return tmp_path / "m.onnx"
+
+
+def test_a_wrong_rule_is_caught_and_nothing_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    io.save(model(NORM, w=(6, 16), s=(16,), b=(16,), v=(16, 4)), tmp_path / "m.onnx")
+    with pytest.raises(NothingToDo, match="nothing can be removed"):
+        prune(tmp_path / "m.onnx", Prune(sparsity=0.5, measure=False), output=tmp_path / "out.onnx")
+    row = RULES["", "LayerNormalization"]
+    wrong = dataclasses.replace(row, rule=lambda op: (broadcast(op, [op.input(i) for i in range(3)], all),))
+    monkeypatch.setitem(RULES, ("", "LayerNormalization"), wrong)
+    with pytest.raises(verify.Unequal) as caught:
+        prune(tmp_path / "m.onnx", Prune(sparsity=0.5, measure=False), output=tmp_path / "out.onnx")
+    assert caught.value.exit_code == 3
+    assert not (tmp_path / "out.onnx").exists()
+
+
+def test_differences_are_relative_and_never_overlook_a_shape() -> None:
+    assert verify.difference(np.array([2.0, 4.0]), np.array([2.0, 5.0])) == pytest.approx(0.2)
+    assert verify.difference(np.zeros(2), np.zeros(3)) == float("inf")
+    assert not verify.difference(np.array([np.nan]), np.array([1.0])) <= verify.TOLERANCE
+
+
+def test_models_that_differ_are_unequal(source: Path) -> None:
+    one = io.load(source)
+    other = one.clone()
+    weight = max(other.graph.initializers.values(), key=lambda value: value.const_value.size)
+    weight.const_value = ir.tensor(weight.const_value.numpy() * 1.01, name=weight.name)
+    feed = {"input": np.ones((2, 4, 8, 8), np.float32)}
+    assert verify.prove(one, one, [feed]) == 0
+    with pytest.raises(verify.Unequal, match="report it"):
+        verify.prove(one, other, [feed])
+
+
+def test_mask_only_writes_the_same_shapes_and_the_same_answers(source: Path, tmp_path: Path) -> None:
+    for name, masks in (("removed", False), ("masked", True)):
+        step = Prune(sparsity=0.4, mask_only=masks, measure=False)
+        prune(source, step, output=tmp_path / f"{name}.onnx")
+    removed, masked = (io.load(tmp_path / f"{name}.onnx") for name in ("removed", "masked"))
+    feed = {"input": np.ones((2, 4, 8, 8), np.float32)}
+    assert verify.prove(removed, masked, [feed]) < 1e-4
+    sizes = [sum(v.const_value.size for v in m.graph.initializers.values()) for m in (removed, masked)]
+    assert sizes[0] < 0.8 * sizes[1]
