@@ -25,6 +25,9 @@ class Quantize:
     recover: Recover = "full"
     target: Target = "auto"
     per_tensor: bool = False
+    inputs: bool = False
+    """The graph's own float inputs become uint8."""
+    outputs: bool = False
     max_drop: float | None = None
     metric: str | None = None
     only: tuple[str, ...] = ()
@@ -42,6 +45,8 @@ class Prune:
 
     sparsity: float | None = None
     macs: float | None = None
+    latency: float | None = None
+    """The share of the time that stays, as measured."""
     mask_only: bool = False
     granularity: tuple[str, ...] = ("channel", "head")
     criterion: Criterion = "auto"
@@ -60,11 +65,18 @@ class Prune:
     measure: bool = True
 
     def __post_init__(self) -> None:
-        given = [share for share in (self.sparsity, self.macs) if share is not None]
-        if len(given) != 1:
-            raise ConfigError("give one target: --sparsity 0.5 (what goes) or --macs 0.5 (what stays)")
-        if not 0 < given[0] < 1:
-            raise ConfigError(f"--sparsity and --macs are shares between 0 and 1, not {given[0]:g}")
+        given = [share for share in (self.sparsity, self.macs, self.latency) if share is not None]
+        if len(given) > 1 or (not given and self.max_drop is None):
+            raise ConfigError(
+                "give one target: --sparsity 0.5 (what goes), --macs 0.5 or --latency 0.6 (what stays), "
+                "or --max-drop 1% alone (as much as its bound allows)"
+            )
+        if given and not 0 < given[0] < 1:
+            raise ConfigError(f"--sparsity, --macs and --latency are shares between 0 and 1, not {given[0]:g}")
+        if self.latency is not None and (self.mask_only or not self.measure):
+            raise ConfigError(
+                "--latency is measured on the model that is removed from: not with --mask-only, --no-measure"
+            )
         if unknown := set(self.granularity) - set(GRANULARITIES):
             raise ConfigError(f"unknown granularity {', '.join(sorted(unknown))}: choose of {', '.join(GRANULARITIES)}")
         if self.align is not None and self.align < 1:

@@ -51,6 +51,14 @@ class Pairs:
                 sums += new
         self.count += rows.shape[1]
 
+    def merge(self, other: Pairs) -> None:
+        """Fold in what `other`, of which there must be some, has seen."""
+        mine, theirs = ((one.cross, one.own, one.first, one.second) for one in (self, other))
+        for sums, new in zip(mine, theirs, strict=True):
+            assert sums is not None and new is not None
+            sums += new
+        self.count += other.count
+
     def moments(self) -> Moments:
         """The means over all rows. Raises `ValueError` if there were none."""
         if self.cross is None or self.own is None or self.first is None or self.second is None:

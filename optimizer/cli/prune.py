@@ -19,6 +19,9 @@ def prune(
     macs: Annotated[
         Optional[str], typer.Option(help="The share of multiply-accumulates that stays, e.g. 0.5.", show_default=False)
     ] = None,
+    latency: Annotated[
+        Optional[str], typer.Option(help="The share of the time that stays, as measured, e.g. 0.6.", show_default=False)
+    ] = None,
     structured: Annotated[bool, typer.Option("--structured", help="Remove whole channels, heads, blocks.")] = True,
     mask_only: Annotated[bool, typer.Option("--mask-only", help="Write zeros and keep every shape.")] = False,
     granularity: Annotated[str, typer.Option(help="What may go: channel, head, layer.")] = "channel,head",
@@ -63,6 +66,7 @@ def prune(
     step = Prune(
         sparsity=share(sparsity) if sparsity is not None else None,
         macs=share(macs) if macs is not None else None,
+        latency=share(latency) if latency is not None else None,
         mask_only=mask_only,
         granularity=tuple(part.strip() for part in granularity.split(",")),
         criterion=criterion,

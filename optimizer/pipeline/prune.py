@@ -13,22 +13,24 @@ import onnx_ir as ir
 
 from optimizer.errors import BoundMissed
 from optimizer.model import io, shapes
-from optimizer.pipeline import common
+from optimizer.pipeline import common, shares
 from optimizer.pipeline.common import Progress, Silent, Subject
-from optimizer.pipeline.pruning import Calibration, repairs
-from optimizer.prune import layers, prepare, structured, verify
-from optimizer.prune.consumers import give_biases
+from optimizer.pipeline.pruning import Calibration
+from optimizer.prune import layers, structured, verify
 from optimizer.prune.groups import analyse
 from optimizer.prune.layers import Skipped
 from optimizer.prune.sizes import Sizes
-from optimizer.prune.structured import Pruned, Target
+from optimizer.prune.structured import Pruned, Target, unmended
 from optimizer.recipe import Prune, Run
-from optimizer.report.records import FrozenAxis, Result
+from optimizer.report.records import Accuracy, FrozenAxis, Result
 
 SLACK = 0.05
 """A target counts as met within this share of the parameters or MACs."""
 _PROOFS = 2
 _RACE_SECONDS = 6.0
+_SEARCH_SECONDS = 4.0
+_USUAL_DROP = 0.03
+"""The drop, as a share of the metric, above which there is a warning."""
 
 
 def prune(
@@ -45,14 +47,15 @@ def prune(
     target = Path(output) if output is not None else common.default_output(source, "pruned")
     io.check_target(target, force)
     about = common.subject(source, run)
-    found = carry_out(about, step, run, progress)
+    work = Calibration(about, step, run, progress)
+    found = settle(work, step)
     if not step.lossy:
         progress.stage("proving that removal changes nothing but what masking does")
         verify.prove(found.pruned.removed, found.pruned.masked, about.samples.take(_PROOFS), run.threads)
     candidate = found.pruned.masked if step.mask_only else found.pruned.removed
     shapes.infer(candidate)
     result = describe(about, found, candidate, step, run)
-    judged = judge(result, about, candidate, step, run, progress)
+    judged = judge(result, work, candidate)
     return common.write(judged, candidate, source, target, run, step, force=force)
 
 
@@ -65,27 +68,66 @@ class Found:
     steps: tuple[str, ...]
 
 
-def carry_out(about: Subject, step: Prune, run: Run, progress: Progress) -> Found:
-    """Choose and remove. Raises `NothingToDo`, or `BoundMissed` where the target is out of reach."""
-    progress.stage("looking for what can go")
-    base = prepare.prepare(about.clean)
-    if repairs(step, about):
-        give_biases(base)
+def settle(work: Calibration, step: Prune) -> Found:
+    """The pruned model within the bound that the step sets. Raises `NothingToDo` or `BoundMissed`."""
+    if step.latency is not None:
+        share, measured = shares.by_latency(lambda share: _relative_time(work, step, share), step.latency)
+        found = carry_out(work, _at(step, share))
+        note = f"{measured:.3f} of the original's time, as measured, with {share:.1%} of the MACs"
+        return dataclasses.replace(found, steps=(*found.steps, note))
+    if step.macs is None and step.sparsity is None:
+        return shares.by_drop(lambda share: _holding(work, step, share))
+    return carry_out(work, step)
+
+
+def _at(step: Prune, share: float) -> Prune:
+    return dataclasses.replace(step, macs=share, latency=None, max_drop=None)
+
+
+def _relative_time(work: Calibration, step: Prune, share: float) -> float | None:
+    """The share of the original's time that is left with a share of its MACs; repair does not change it."""
+    if not 0 < share < 1:
+        return None
+    try:
+        model = carry_out(work, dataclasses.replace(_at(step, share), repair=False)).pruned.removed
+    except BoundMissed:
+        return None
+    shapes.infer(model)
+    work.progress.stage(f"timing with {share:.0%} of the MACs")
+    about = work.about
+    return 1 / common.race(about.model, [model], about.samples, work.run, _SEARCH_SECONDS).latencies[0].speedup
+
+
+def _holding(work: Calibration, step: Prune, share: float) -> Found | None:
+    try:
+        found = carry_out(work, _at(step, share))
+    except BoundMissed:
+        return None
+    accuracy = common.accuracy(work.about.model, found.pruned.removed, work.judging, work.run, step.metric)
+    return found if step.max_drop is not None and _within(accuracy, step.max_drop) else None
+
+
+def _within(accuracy: Accuracy, bound: float) -> bool:
+    return accuracy.drop <= bound * abs(accuracy.before)
+
+
+def carry_out(work: Calibration, step: Prune) -> Found:
+    """Choose, remove and repair. Raises `NothingToDo`, or `BoundMissed` where the target is out of reach."""
+    work.progress.stage("looking for what can go")
+    base = work.base
     axes = analyse(base, lossy=step.lossy)
     sizes, frozen = Sizes(axes), axes.frozen()
     goal = sizes.macs * step.macs if step.macs is not None else sizes.params - sizes.prunable * (step.sparsity or 0)
-    skipped = _skip(base, about, sizes, goal, step, progress)
+    skipped = _skip(base, work.about, sizes, goal, step, work.progress)
     kinds = tuple(kind for kind in step.granularity if kind != "layer")
     pruned, model = Pruned(skipped.removed, skipped.masked), skipped.removed
     if kinds and (_size(model, step) > goal or not sizes.prunable):
-        progress.stage("choosing channels")
+        work.progress.stage("choosing channels")
         target = Target(goal, step.macs is not None, kinds, step.align, step.scope, step.only, step.exclude)
         model = model.clone()
         axes = analyse(model, lossy=step.lossy)
-        calibration = Calibration(base, about, step, run, progress)
-        pruned = structured.prune(
-            axes, model, skipped.masked.clone(), target, calibration.criterion(axes), calibration.mend(axes, model)
-        )
+        mend = work.mend(axes, model) if step.repair else unmended
+        pruned = structured.prune(axes, model, skipped.masked.clone(), target, work.criterion(axes), mend)
     _check_reached(_size(pruned.removed, step), goal, sizes, step)
     return Found(pruned, frozen, tuple(f"skipped the block that ends in {name}" for name in skipped.names))
 
@@ -125,17 +167,28 @@ def _summary(result: Result, step: Prune) -> str:
     return f"channels {what}: {gone:.1%} of the parameters gone" if not step.mask_only else f"channels {what}"
 
 
-def judge(result: Result, about: Subject, candidate: ir.Model, step: Prune, run: Run, progress: Progress) -> Result:
-    """Timed and compared with the original. Raises `BoundMissed`."""
-    tick = progress.stage("comparing answers", len(about.samples))
-    accuracy = common.accuracy(about.model, candidate, about.samples, run, step.metric, tick)
-    if step.max_drop is not None and accuracy.drop > step.max_drop * abs(accuracy.before):
+def judge(result: Result, work: Calibration, candidate: ir.Model) -> Result:
+    """Timed, and compared with the original on samples that were not calibrated on. Raises `BoundMissed`."""
+    about, step, run = work.about, work.step, work.run
+    tick = work.progress.stage("comparing answers", len(work.judging))
+    accuracy = common.accuracy(about.model, candidate, work.judging, run, step.metric, tick)
+    if step.max_drop is not None and not _within(accuracy, step.max_drop):
         raise BoundMissed(
             f"{accuracy.metric} falls from {accuracy.before:.4f} to {accuracy.after:.4f}, "
             f"more than --max-drop {step.max_drop:.2%} allows; nothing was written"
         )
+    latency = None
     if step.measure:
-        progress.stage("timing against the original")
-        timed = common.race(about.model, [candidate], about.samples, run, _RACE_SECONDS).latencies[0]
-        result = dataclasses.replace(result, latency_ms=timed)
-    return dataclasses.replace(result, accuracy=accuracy)
+        work.progress.stage("timing against the original")
+        latency = common.race(about.model, [candidate], about.samples, run, _RACE_SECONDS).latencies[0]
+    warnings = (*result.warnings, *_doubts(accuracy, work))
+    return dataclasses.replace(result, accuracy=accuracy, latency_ms=latency, warnings=warnings)
+
+
+def _doubts(accuracy: Accuracy, work: Calibration) -> list[str]:
+    """What the user must know about a model whose answers are not what they were."""
+    if accuracy.drop <= _USUAL_DROP * abs(accuracy.before):
+        return []
+    fell = f"{accuracy.metric} falls from {accuracy.before:.4f} to {accuracy.after:.4f}"
+    remedy = "repair it with --data, " if not work.mends else ""
+    return [f"{fell}: {remedy}prune less, bound it with --max-drop, or train it with `optimize finetune`"]

@@ -13,23 +13,21 @@ from optimizer.calibrate.gram import Gram
 from optimizer.calibrate.run import observe
 from optimizer.data.samples import Samples
 from optimizer.model.ports import Array
+from optimizer.pipeline import common
 from optimizer.pipeline.common import Progress, Subject
-from optimizer.prune.consumers import consumers
+from optimizer.prune.consumers import consumers, give_biases
 from optimizer.prune.groups import Axes, Bools
 from optimizer.prune.importance import CRITERIA, Criterion, informed
+from optimizer.prune.prepare import prepare
+from optimizer.prune.remove import mask, replace
 from optimizer.prune.repair import repair
-from optimizer.prune.structured import Mend
+from optimizer.prune.structured import Mend, unmended
 from optimizer.recipe import Prune, Run
 
 HELD_BACK = 0.25
 """Share of real samples that are judged on only."""
 _WIDEST = 2304
 """Columns up to which moments are inverted for importance."""
-
-
-def repairs(step: Prune, about: Subject) -> bool:
-    """Whether there is a repair: it takes real data."""
-    return step.repair and not about.samples.synthetic
 
 
 def split(samples: Samples, seed: int) -> tuple[Samples, Samples]:
@@ -43,37 +41,57 @@ def split(samples: Samples, seed: int) -> tuple[Samples, Samples]:
 class Calibration:
     """Criterion and repair for the channels of one model, from one split of its samples."""
 
-    def __init__(self, base: ir.Model, about: Subject, step: Prune, run: Run, progress: Progress) -> None:
-        self.base, self.step, self.run, self.progress = base, step, run, progress
-        self.samples = split(about.samples, run.seed)[0]
-        self.mends = repairs(step, about)
+    def __init__(self, about: Subject, step: Prune, run: Run, progress: Progress) -> None:
+        self.about, self.step, self.run, self.progress = about, step, run, progress
+        self.samples, held = split(about.samples, run.seed)
+        self.mends = step.repair and not about.samples.synthetic
+        self.judging = held if self.mends or self.name != "magnitude" else about.samples
+        self.base = prepare(about.clean)
+        if self.mends:
+            give_biases(self.base)
+        self._moments: dict[str, Array] | None = None
+
+    @property
+    def name(self) -> str:
+        """The criterion: `auto` is obs with real data and magnitude without."""
+        if self.step.criterion == "auto":
+            return "magnitude" if self.samples.synthetic else "obs"
+        return self.step.criterion
 
     def criterion(self, axes: Axes) -> Criterion:
-        """The criterion that the step asks for; `auto` is obs with real data and magnitude without."""
-        name = self.step.criterion
-        if name == "auto":
-            name = "magnitude" if self.samples.synthetic else "obs"
-        return CRITERIA[name] if name in CRITERIA else self._informed(name, axes)
+        """The criterion that the step asks for, for a model that was made of `base`."""
+        if self.name in CRITERIA:
+            return CRITERIA[self.name]
+        self._moments = self._measured() if self._moments is None else self._moments
+        return informed(self.name, consumers(axes.graph), self._moments)
 
-    def _informed(self, name: str, axes: Axes) -> Criterion:
-        found = [one for one in consumers(axes.graph) if one.columns <= _WIDEST and not one.lowering.depthwise]
+    def _measured(self) -> dict[str, Array]:
+        """Covariances of what the consumers of the base read, by node name."""
+        every = consumers(self.base.graph)
+        found = [one for one in every if one.columns <= _WIDEST and not one.lowering.depthwise]
         grams = {one.node.name or "": Gram(one.window) for one in found}
         watched: dict[str, list[Gram]] = {}
         for one in found:
             watched.setdefault(one.given.name or "", []).append(grams[one.node.name or ""])
         tick = self.progress.stage("measuring what channels carry", len(self.samples))
         observe(self.base, self.samples, watched, threads=self.run.threads, tick=tick)
-        seen = {key: gram.moments(centred=True) for key, gram in grams.items() if gram.count}
-        return informed(name, found, seen)
+        return {key: gram.moments(centred=True) for key, gram in grams.items() if gram.count}
 
     def mend(self, axes: Axes, model: ir.Model) -> Mend:
         """The repair of `model` for a choice of labels."""
 
         def mended(dropped: Bools) -> Mapping[str, Array]:
-            if not self.mends:
-                return {}
             tick = self.progress.stage("repairing what is left")
             args = (axes, dropped, self.base, model, lambda: self.samples)
-            return repair(*args, threads=self.run.threads, tick=tick).constants
+            found = repair(*args, threads=self.run.threads, tick=tick).constants
+            better = self._noise(axes, dropped, model, found) < self._noise(axes, dropped, model, {})
+            return found if better else {}
 
-        return mended
+        return mended if self.mends else unmended
+
+    def _noise(self, axes: Axes, dropped: Bools, model: ir.Model, constants: Mapping[str, Array]) -> float:
+        """Noise of the answers to the judging samples, decibels."""
+        masked = model.clone()
+        replace(masked.graph, constants)
+        mask(axes, dropped, masked.graph)
+        return -common.accuracy(self.base, masked, self.judging, self.run).sqnr_db

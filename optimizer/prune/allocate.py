@@ -1,10 +1,11 @@
 """Which labels go, so that a target is met: scores per label -> a choice.
 
 Every group has an order (lowest score first) and a level of how many go. One number t in 0..1 sets all levels: the same
-share of every group (scope `layer`), or all labels below the t-quantile of all scores, of no group more than `MOST`
-(scope `global`). Kept counts are multiples of a step where a group is large enough for the kernels to care. The measure
-(parameters or MACs left) falls with t, so bisection brackets the target; the groups between the two brackets then move
-one after the other, and the nearest measure wins. Last, an axis that lost everything gets back its best position.
+share of every group (scope `layer`), or all labels below the t-quantile of all scores per saving, of no group more than
+`MOST` (scope `global`). Kept counts are multiples of a step where a group is large enough for the kernels to care. The
+measure (parameters or MACs left) falls with t, so bisection brackets the target; the groups between the two brackets
+then move one after the other, and the nearest measure wins. Last, an axis that lost everything gets back its best
+position.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ Measure = Callable[[Bools], float]
 
 @dataclasses.dataclass(frozen=True)
 class Lane:
-    """One group in the order in which its labels go, its kept counts' step, and its scores in that order."""
+    """One group in the order in which its labels go, its kept counts' step, and its scores per saving in that order."""
 
     order: Ints
     step: int
@@ -40,12 +41,12 @@ class Lane:
         return size - min(size, max(self.step, round(kept / self.step) * self.step)) if self.step <= size else 0
 
 
-def lanes(axes: Axes, groups: Sequence[Group], scores: Scores, align: int | None) -> list[Lane]:
+def lanes(axes: Axes, groups: Sequence[Group], scores: Scores, align: int | None, measure: Measure) -> list[Lane]:
     """The groups as lanes; `align` fixes the step, None picks one for each group."""
-    return [_lane(axes, group, scores, align) for group in groups]
+    return [_lane(axes, group, scores, align, measure) for group in groups]
 
 
-def _lane(axes: Axes, group: Group, scores: Scores, align: int | None) -> Lane:
+def _lane(axes: Axes, group: Group, scores: Scores, align: int | None, measure: Measure) -> Lane:
     own = scores[group.labels]
     order = np.argsort(own, kind="stable")
     value, index = group.places[0]
@@ -54,7 +55,19 @@ def _lane(axes: Axes, group: Group, scores: Scores, align: int | None) -> Lane:
     covered = max(1, int(np.isin(axes.sets.members(layout[index].labels)[1], group.labels).sum()) // len(own))
     wanted = align or min(16, max(1, 2 ** int(np.log2(max(1, len(own) * covered / 4)))))
     step = 1 if group.kind == "head" else max(1, wanted // covered)
-    return Lane(group.labels[order], step, own[order])
+    return Lane(group.labels[order], step, own[order] / _saved(axes, group, measure) * _scarcity(len(own)))
+
+
+def _saved(axes: Axes, group: Group, measure: Measure) -> float:
+    """What one label of the group saves, when half of them go."""
+    dropped, half = axes.none(), len(group.labels) // 2
+    dropped[group.labels[:half]] = True
+    return max(1e-9, (measure(axes.none()) - measure(dropped)) / max(1, half))
+
+
+def _scarcity(size: int) -> Scores:
+    """How much more a label matters as those before it have gone, since what is left must make up for more."""
+    return size / (size - np.arange(size))
 
 
 def choose(axes: Axes, ways: Sequence[Lane], measure: Measure, left: float, scope: str, scores: Scores) -> Bools:

@@ -5,8 +5,9 @@ original one (`calibrate.lstsq`). Consumers are taken level by level from the in
 that the repaired levels before it produce, so errors do not add up. Both models run up to that level only.
 
 Of three forms, the weight as it was, the weight as it was with the lost mean in the bias, and the fitted weight (with
-ridges of several sizes), each consumer gets the one with the smallest error on samples that no fit has seen. Weights
-keep their size here; `remove` and `mask` treat repaired constants like any others, so both models get the same repair.
+ridges of several sizes), each consumer gets the one with the smallest error on samples that no fit has seen, made anew
+from all. Weights keep their size here; `remove` and `mask` treat repaired constants like any others, so both models get
+the same repair.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 import numpy as np
 import onnx_ir as ir
 
-from optimizer.calibrate.lstsq import Fit, Pairs, fit, shifted
+from optimizer.calibrate.lstsq import Fit, Moments, Pairs, fit, shifted
 from optimizer.calibrate.run import watching
 from optimizer.model.passes.dead import remove_unused
 from optimizer.model.ports import Array, Feed
@@ -28,7 +29,7 @@ from optimizer.runtime.session import Options, Session, open_session
 
 LEAST_ROWS = 8
 """Rows of data below which nothing is fitted."""
-RIDGES = (1e-3, 1e-2, 1e-1)
+RIDGES = (1e-3, 1e-2, 1e-1, 1.0)
 """Tried for every consumer: the fewer the data, the more a weight has to stay what it was."""
 _HELD = 4
 """Every fourth sample is not fitted to."""
@@ -128,16 +129,18 @@ def _mended(axes: Axes, one: Consumer, gone: Bools, fitting: Pairs, judging: Pai
     channels = ~_gone(axes, one.given, one.channel_axis, gone)
     kept = one.spread(channels)
     bias = one.bias is not None
-    forms = [
-        Fit(weight * kept[:, None, :], np.zeros(weight.shape[:2])),
-        shifted(weight, moments, kept, bias),
-        *(fit(weight, moments, kept, bias, ridge) for ridge in RIDGES),
+    forms: list[Callable[[Moments], Fit]] = [
+        lambda moments: Fit(weight * kept[:, None, :], np.zeros(weight.shape[:2])),
+        lambda moments: shifted(weight, moments, kept, bias),
+        *(lambda moments, ridge=ridge: fit(weight, moments, kept, bias, ridge) for ridge in RIDGES),
     ]
-    best = int(np.argmin([form.error(weight, held) for form in forms]))
+    best = int(np.argmin([form(moments).error(weight, held) for form in forms]))
     if not best:
         return {}, 0
-    constants = {one.weight.name or "": one.stored(forms[best].weight)}
+    fitting.merge(judging)
+    found = forms[best](fitting.moments())
+    constants = {one.weight.name or "": one.stored(found.weight)}
     if one.bias is not None:
         old = array(one.bias)
-        constants[one.bias.name or ""] = (old + forms[best].shift.reshape(-1)).astype(old.dtype)
+        constants[one.bias.name or ""] = (old + found.shift.reshape(-1)).astype(old.dtype)
     return constants, min(best, 2)

@@ -41,13 +41,18 @@ Mend = Callable[[Bools], Mapping[str, Array]]
 """New constants by name that make up for a choice of labels."""
 
 
+def unmended(dropped: Bools) -> Mapping[str, Array]:
+    """No new constants."""
+    return {}
+
+
 def prune(
     axes: Axes,
     model: ir.Model,
     masked: ir.Model,
     target: Target,
     criterion: Criterion = magnitude,
-    mend: Mend = lambda dropped: {},
+    mend: Mend = unmended,
 ) -> Pruned:
     """Prune `model`, which `axes` was made of, and mask `masked`, which has the same constants, both in place.
 
@@ -73,8 +78,8 @@ def choose(axes: Axes, target: Target, criterion: Criterion) -> Bools:
         reasons = [frozen.reason for frozen in axes.frozen()][:1]
         raise NothingToDo("nothing can be removed from this model" + "".join(f": {reason}" for reason in reasons))
     sizes, scores = Sizes(axes), criterion(axes)
-    lanes = allocate.lanes(axes, groups, scores, target.align)
     measure = sizes.macs_of if target.macs else sizes.params_of
+    lanes = allocate.lanes(axes, groups, scores, target.align, measure)
     return allocate.choose(axes, lanes, measure, target.goal, target.scope, scores)
 
 
@@ -100,4 +105,4 @@ def names(group: Group) -> Collection[str]:
     return {value.name or "" for value, _ in group.places} | {n.name or "" for n in users} | {n.op_type for n in users}
 
 
-__all__ = ["Pruned", "Target", "choose", "eligible", "names", "prune"]
+__all__ = ["Pruned", "Target", "choose", "eligible", "names", "prune", "unmended"]
