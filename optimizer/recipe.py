@@ -88,7 +88,7 @@ class Finetune:
     """Fine-tuning and distillation. Shares lie in 0..1; weights of loss terms are factors."""
 
     epochs: int | None = None
-    """Passes over the training samples; None takes as many as give about 1,500 steps, at least 3."""
+    """Passes over the training samples; None takes as many as give about 2,500 steps, at least 3."""
     minutes: float | None = None
     """Stop after this long; the learning rate then falls with the time."""
     lr: float | None = None
@@ -114,7 +114,8 @@ class Finetune:
     """Weight of the error of tensors that student and teacher both have inside."""
     outputs: tuple[str, ...] = ()
     """Learn from the outputs whose names fit these patterns only."""
-    augment: str | None = None
+    augment: str = "auto"
+    """See `data.augment`."""
     metric: str | None = None
 
     def __post_init__(self) -> None:

@@ -29,9 +29,10 @@ from typing import TypeAlias
 
 from optimizer.calibrate.answers import Answers, is_real
 from optimizer.calibrate.distance import Distance
+from optimizer.data.convert import OUTPUT_KEY, coded
 from optimizer.data.samples import Samples
 from optimizer.errors import ConfigError, DataError
-from optimizer.model.ports import Array
+from optimizer.model.ports import Array, Feed
 from optimizer.report.records import Accuracy
 from optimizer.runtime.session import Session
 
@@ -62,7 +63,9 @@ def compare_outputs(
     names = matching_outputs(reference, candidate)
     found = _Comparison(Answers(reference_samples.labels, metric in ("top1", "agreement")), function is not None)
     for one, other in zip(reference_samples, candidate_samples, strict=True):
-        found.update(reference.run(one, [name for name, _ in names]), candidate.run(other, [name for _, name in names]))
+        found.update(
+            _answers(reference, one, [own for own, _ in names]), _answers(candidate, other, [its for _, its in names])
+        )
         tick()
     if not found.answers.samples:
         raise DataError(f"{reference_samples.source}: no samples to compare the models on; give at least 1")
@@ -71,6 +74,13 @@ def compare_outputs(
         return found.record(metric, before, after, before - after, reference_samples.synthetic)
     name = metric or found.usual_metric()
     return found.record(name, *_FIGURES[name](found), reference_samples.synthetic)
+
+
+def _answers(session: Session, feed: Feed, names: Sequence[str]) -> Outputs:
+    """The outputs called `names`, those that are coded as integers decoded."""
+    how = coded(session.metadata, OUTPUT_KEY)
+    found = session.run(feed, names)
+    return [how[name].decode(array) if name in how else array for name, array in zip(names, found, strict=True)]
 
 
 def custom(name: str) -> Metric:

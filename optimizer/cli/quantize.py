@@ -24,6 +24,10 @@ def quantize(
     recover: Annotated[Recover, typer.Option(help="How much accuracy repair to do.")] = "full",
     target: Annotated[Target, typer.Option(help="The CPU that will run the result; auto: this one.")] = "auto",
     per_tensor: Annotated[bool, typer.Option("--per-tensor", help="One scale per weight, not per channel.")] = False,
+    inputs: Annotated[
+        bool, typer.Option("--inputs", help="Make the float inputs uint8: the caller sends bytes.")
+    ] = False,
+    outputs: Annotated[bool, typer.Option("--outputs", help="Make the float outputs uint8.")] = False,
     max_drop: Annotated[
         Optional[str], typer.Option(help="The most that accuracy may fall, e.g. 1%.", show_default="no bound")
     ] = None,
@@ -47,6 +51,8 @@ def quantize(
         recover=recover,
         target=target,
         per_tensor=per_tensor,
+        inputs=inputs,
+        outputs=outputs,
         max_drop=share(max_drop) if max_drop is not None else None,
         metric=metric,
         only=tuple(only or ()),

@@ -18,17 +18,17 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
 import numpy as np
 import onnx_ir as ir
 
 from optimizer.errors import DataError, ModelError
-from optimizer.model.ports import Array, Port
+from optimizer.model.ports import Array, Feed, Port
 
-CODE_KEY = "optimize.input."
-"""Prefix of the model metadata that says how a quantized input is coded."""
+CODE_KEY, OUTPUT_KEY = "optimize.input.", "optimize.output."
+"""Prefixes of the model metadata that say how a quantized input or output is coded."""
 
 Conversion: TypeAlias = Callable[[Array], Array]
 _INTEGERS = "iub"
@@ -59,11 +59,25 @@ class Code:
         clipped: Array = np.clip(codes, limits.min, limits.max).astype(self.dtype)
         return clipped.reshape(array.shape)
 
+    def decode(self, array: Array) -> Array:
+        """The real values, float32, of codes where there is one scale."""
+        real = (array.astype(np.float32) - np.float32(self.zero_point[0])) * np.float32(self.scale[0])
+        return np.asarray(real)
+
 
 def codes(model: ir.Model) -> dict[str, Code]:
     """The coded inputs of a model by name. Raises `ModelError` if the metadata cannot be read."""
-    entries = model.metadata_props.items()
-    return {key.removeprefix(CODE_KEY): _code(key, text) for key, text in entries if key.startswith(CODE_KEY)}
+    return coded(model.metadata_props, CODE_KEY)
+
+
+def encode(feed: Feed, how: Mapping[str, Code]) -> dict[str, Array]:
+    """`feed` with the inputs named in `how` as their codes."""
+    return {name: how[name].encode(array) if name in how else array for name, array in feed.items()}
+
+
+def coded(metadata: Mapping[str, str], prefix: str) -> dict[str, Code]:
+    """The coded inputs or outputs that a model's metadata tells of, by name."""
+    return {key.removeprefix(prefix): _code(key, text) for key, text in metadata.items() if key.startswith(prefix)}
 
 
 def _code(key: str, text: str) -> Code:

@@ -8,11 +8,12 @@ through a `Reader`, so a collection costs no more memory than the sample in hand
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
 
+from optimizer.data.convert import Code, encode
 from optimizer.errors import DataError
 from optimizer.model.ports import Array, Feed
 
@@ -100,6 +101,23 @@ def in_memory(
 ) -> Samples:
     """Samples over feeds that already are what the model takes."""
     return Samples(source, False, labels, _Held(feeds), range(len(feeds)), joinable)
+
+
+def coded(samples: Samples, codes: Mapping[str, Code]) -> Samples:
+    """The same samples for a model that takes the inputs named in `codes` as integers."""
+    return dataclasses.replace(samples, reader=_Coded(samples.reader, codes)) if codes else samples
+
+
+@dataclasses.dataclass(frozen=True)
+class _Coded:
+    reader: Reader
+    codes: Mapping[str, Code]
+
+    def __len__(self) -> int:
+        return len(self.reader)
+
+    def read(self, index: int) -> dict[str, Array]:
+        return encode(self.reader.read(index), self.codes)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -17,7 +17,8 @@ from typing import Protocol
 import onnx_ir as ir
 
 from optimizer.calibrate.metrics import compare_outputs
-from optimizer.data.samples import Samples
+from optimizer.data.convert import codes
+from optimizer.data.samples import Samples, coded
 from optimizer.data.spec import open_samples
 from optimizer.errors import DataError
 from optimizer.model import cleanup, cost, io, shapes
@@ -111,8 +112,9 @@ class Timed:
 def race(baseline: ir.Model, candidates: Sequence[ir.Model], samples: Samples, run: Run, seconds: float) -> Timed:
     """Time `candidates` against `baseline` in interleaved pairs, all on the same few samples."""
     sessions = [open_session(model, Options(threads=run.threads)) for model in (baseline, *candidates)]
-    feeds = list(samples.take(TIMED_SAMPLES))
-    times = timing.compare(sessions, [feeds] * len(sessions), seconds=seconds, seed=run.seed)
+    few = samples.take(TIMED_SAMPLES)
+    feeds = [list(coded(few, codes(model))) for model in (baseline, *candidates)]
+    times = timing.compare(sessions, feeds, seconds=seconds, seed=run.seed)
     return Timed(tuple(_latency(times, index) for index in range(1, len(sessions))))
 
 
@@ -138,9 +140,8 @@ def accuracy(
 ) -> Accuracy:
     """Compare the answers of two models with the same inputs."""
     options = Options(threads=run.threads)
-    return compare_outputs(
-        open_session(baseline, options), open_session(candidate, options), samples, samples, metric, tick=tick
-    )
+    before, after = open_session(baseline, options), open_session(candidate, options)
+    return compare_outputs(before, after, samples, coded(samples, codes(candidate)), metric, tick=tick)
 
 
 def write(

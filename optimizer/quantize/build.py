@@ -5,14 +5,29 @@ from __future__ import annotations
 import dataclasses
 import fnmatch
 import itertools
+import math
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 import onnx_ir as ir
 
 from optimizer.model.ports import Feed
-from optimizer.quantize import costs, emit, groups, placement, recover, static, statistics, storage, verify, weights
+from optimizer.quantize import (
+    costs,
+    emit,
+    groups,
+    placement,
+    ports,
+    qparams,
+    recover,
+    static,
+    statistics,
+    storage,
+    verify,
+    weights,
+)
 from optimizer.quantize.groups import Group, Partition
 from optimizer.quantize.plan import Plan
+from optimizer.quantize.qparams import QParams
 from optimizer.quantize.statistics import Statistics
 from optimizer.recipe import Quantize
 from optimizer.report.records import NodeDecision
@@ -61,7 +76,11 @@ class Static:
     ) -> None:
         self.model, self.feeds, self.step, self.threads = model, feeds, step, threads
         found, self.kept_out = _selected(groups.partition(model), step)
-        self.statistics: Statistics = statistics.gather(model, found.groups, feeds(), threads=threads, tick=tick)
+        self.inputs = ports.real(list(model.graph.inputs)) if step.inputs else ()
+        self.outputs = ports.real(list(model.graph.outputs)) if step.outputs else ()
+        self.statistics: Statistics = statistics.gather(
+            model, found.groups, feeds(), also=(*self.inputs, *self.outputs), threads=threads, tick=tick
+        )
         self.partition = _finite(found, self.statistics)
         self.unwanted = _unwanted(model, step)
         self.vnni = machine.has_vnni() if step.target == "auto" else step.target in ("vnni", "arm64")
@@ -74,10 +93,16 @@ class Static:
         """The cheapest set of groups by the costs `found`; those in `held` stay in float for the reason given."""
         held = held or {}
         known = [group for group in self.partition.groups if group.name in found.groups and group.name not in held]
-        chosen = placement.choose(self.model, known, found)
+        chosen = placement.choose(self.model, known, self._bytes_first(found), self.inputs)
         kept = [group for group in known if group.name in chosen]
         reasons = {group.name: verify.REASON.format(group.op) for group in self.partition.groups}
         return self.candidate(name, kept, {**reasons, **{group.name: _DEARER for group in known}, **held}, plain=held)
+
+    def _bytes_first(self, found: placement.Costs) -> placement.Costs:
+        """`found`, with what reads a uint8 input bound to be int8."""
+        readers = {group.name for group in self.partition.groups if set(group.inputs) & set(self.inputs)}
+        costs = {name: (math.inf, cost[1]) if name in readers else cost for name, cost in found.groups.items()}
+        return dataclasses.replace(found, groups=costs)
 
     def dynamic(self, held: Mapping[str, str] | None = None) -> Candidate:
         """Every MatMul and Gemm by a constant in dynamic form, but for those in `held`; all else in float."""
@@ -130,7 +155,8 @@ class Static:
         how = weights.Settings(self.step.per_tensor, not self.vnni, self.step.recover != "none")
         names = {group.name for group in chosen}.union(plain)
         stored = [group for group in self.partition.groups if group.name not in names]
-        plan = static.plan(self.model, chosen, self.statistics, self.step.calibration, how, dynamic, stored)
+        method = self.step.calibration
+        plan = static.plan(self.model, chosen, self.statistics, method, how, dynamic, stored, self.inputs)
         reasons = dict(reasons)
         for _ in range(_ROUNDS):
             missed = verify.unfused(emit.emit(self.model, plan), plan)
@@ -146,9 +172,15 @@ class Static:
         leave = {group.weight or "" for group in self.partition.groups if group.name in plain}
         stored = storage.store(model, leave | self.unwanted)
         stored |= {group.name for group in candidate.plan.stored if self._storable(candidate.plan, group)}
+        ports.convert(model, self._params(self.inputs, candidate.plan), self._params(self.outputs, candidate.plan))
         return dataclasses.replace(
             candidate, model=model, nodes=self.decisions(candidate.plan, reasons, stored), plain=frozenset(plain)
         )
+
+    def _params(self, names: Iterable[str], plan: Plan) -> dict[str, QParams]:
+        """The parameters of graph inputs and outputs, their whole range where the plan has none."""
+        seen = self.statistics.histograms
+        return {n: plan.activations.get(n) or qparams.activation(seen[n], "minmax", -math.inf, math.inf) for n in names}
 
     def _storable(self, plan: Plan, group: Group) -> bool:
         return plan.weights[group.name].values.size >= storage.SMALLEST

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import onnx_ir as ir
 
+from optimizer.data.convert import codes, encode
 from optimizer.model.cost import node_macs
 from optimizer.model.ports import Feed
 from optimizer.quantize.groups import Group
@@ -84,7 +85,7 @@ def measured(
     owners = {node: group.name for group in groups for node in group.nodes}
     owners |= {value: group.name for group in groups for value in group.outputs}
     in_float = _by_owner(profile(float_model, feeds, options), owners)
-    in_int8 = _by_owner(profile(int8_model, feeds, options), owners)
+    in_int8 = _by_owner(profile(int8_model, [encode(feed, codes(int8_model)) for feed in feeds], options), owners)
     both = {group.name: (in_float.get(group.name, 0.0), in_int8.get(group.name, 0.0)) for group in groups}
     return dataclasses.replace(base, groups=both)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 import numpy as np
 import onnx_ir as ir
@@ -23,25 +23,29 @@ def plan(
     how: weights.Settings | None = None,
     dynamic: Iterable[str] = (),
     stored: Iterable[Group] = (),
+    exact: Collection[str] = (),
 ) -> Plan:
     """Everything to nearest, biases corrected; `groups` in topological order, those named in `dynamic` in that form.
 
-    Groups in `stored` compute in float, but their weights are rounded too.
+    Groups in `stored` compute in float, but their weights are rounded too. Values in `exact` keep their whole range.
     """
     chosen, kept = tuple(groups), tuple(group for group in stored if group.weight is not None)
-    params = activations(chosen, statistics, method)
+    params = activations(chosen, statistics, method, exact)
     how = dataclasses.replace(how or weights.Settings(), dynamic=frozenset(dynamic))
     rounded = weights.quantize(model, (*chosen, *kept), params, statistics.channels, how)
     return Plan(chosen, params, rounded, how.dynamic, kept)
 
 
-def activations(groups: Iterable[Group], statistics: Statistics, method: Method) -> dict[str, QParams]:
+def activations(
+    groups: Iterable[Group], statistics: Statistics, method: Method, exact: Collection[str] = ()
+) -> dict[str, QParams]:
     """Parameters by value name. A view passes its input's on; an op of known range has its own."""
     found: dict[str, QParams] = {}
 
     def params(name: str, low: float = -np.inf, high: float = np.inf) -> QParams:
         if name not in found:
-            found[name] = qparams.activation(statistics.histograms[name], method, low, high)
+            how: Method = "minmax" if name in exact else method
+            found[name] = qparams.activation(statistics.histograms[name], how, low, high)
         return found[name]
 
     for group in groups:

@@ -39,11 +39,12 @@ def gather(
     groups: Iterable[Group],
     feeds: Iterable[Feed],
     *,
+    also: Iterable[str] = (),
     threads: int = 1,
     tick: Callable[[], None] = lambda: None,
 ) -> Statistics:
-    """Run the float `model` over `feeds` and observe what `groups` read and write."""
-    histograms: dict[str, Histogram] = {}
+    """Run the float `model` over `feeds` and observe what `groups` read and write, and the values named in `also`."""
+    histograms: dict[str, Histogram] = {name: Histogram() for name in also}
     channels: dict[str, Channels] = {}
     for group in groups:
         histograms |= {name: Histogram() for name in (*group.inputs, *group.outputs)}

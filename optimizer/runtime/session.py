@@ -68,6 +68,7 @@ class Session:
     def __init__(self, raw: ort.InferenceSession) -> None:
         self.raw = raw
         self.inputs = tuple(node.name for node in raw.get_inputs())
+        self.metadata: dict[str, str] = dict(raw.get_modelmeta().custom_metadata_map)
         self.outputs = tuple(node.name for node in raw.get_outputs())
         self.threads = int(raw.get_session_options().intra_op_num_threads)
 
