@@ -27,8 +27,8 @@ from optimizer.model.passes import (
 from optimizer.model.passes.opset import NEWEST, upgrade
 
 _ROUNDS = 64
-"""Each round but the last changed something. Most models need two or three; a chain of blocks that pad by computed sizes
-(shifted windows) needs one a block, since each has to be folded before the sizes of the next are known."""
+"""Each round but the last changed something. Most models need two or three; a chain of blocks that pad by computed
+sizes (shifted windows) needs one a block, since each has to be folded before the sizes of the next are known."""
 
 _BEFORE: tuple[tuple[str, Callable[[ir.Model], int]], ...] = (
     ("inlined {} functions", functions.inline),

@@ -270,7 +270,9 @@ class Cut:
         """A computed int64 vector with some entries replaced."""
         mask = self.constant(np.isin(np.arange(length), list(numbers)), f"{value.name}_fixed")
         new = np.array([numbers.get(place, 0) for place in range(length)], np.int64)
-        return self.node("Where", [mask, self.constant(new, f"{value.name}_sizes"), value], at, {}, after)
+        result = self.node("Where", [mask, self.constant(new, f"{value.name}_sizes"), value], at, {}, after)
+        result.shape = ir.Shape([length])
+        return result
 
 
 Rule: TypeAlias = Callable[[Op], Sequence["Layout | None"]]
