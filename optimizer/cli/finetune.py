@@ -18,7 +18,7 @@ Teacher = Annotated[Path, typer.Argument(help="The model to learn from.", show_d
 Threads = Annotated[int, typer.Option("--threads", min=0, help="Threads of torch and ONNX Runtime; 0: all cores.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on where a killed run left off.")]
 Epochs = Annotated[
-    Optional[int], typer.Option(help="Passes over the samples.", show_default="about 1,500 steps, at least 3")
+    Optional[int], typer.Option(help="Passes over the samples.", show_default="about 2,500 steps, at least 3")
 ]
 Minutes = Annotated[Optional[float], typer.Option(help="Train no longer than this.", show_default="no limit")]
 Rate = Annotated[Optional[float], typer.Option("--lr", help="Highest learning rate.", show_default="tried out")]
@@ -35,9 +35,7 @@ Temperature = Annotated[float, typer.Option(help="Of the kl loss.")]
 Labels = Annotated[float, typer.Option(help="Weight of the labels' cross-entropy.")]
 Features = Annotated[float, typer.Option(help="Weight of tensors inside that both models have.")]
 Outputs = Annotated[Optional[list[str]], typer.Option(help="Learn only from outputs like this GLOB.")]
-Augment = Annotated[
-    Optional[str], typer.Option(help="E.g. flip,rotate=10,scale=0.9:1.1,noise=0.05.", show_default="none")
-]
+Augment = Annotated[str, typer.Option(help="none, auto, or e.g. flip,rotate=10,scale=0.9:1.1,noise=0.05.")]
 Metric = Annotated[Optional[str], typer.Option(help="How the result is judged.", show_default="by the outputs")]
 
 
@@ -68,7 +66,7 @@ def finetune(
     labels: Labels = 0.0,
     features: Features = 0.0,
     outputs: Outputs = None,
-    augment: Augment = None,
+    augment: Augment = "auto",
     metric: Metric = None,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
@@ -104,7 +102,7 @@ def distill(
     labels: Labels = 0.0,
     features: Features = 0.0,
     outputs: Outputs = None,
-    augment: Augment = None,
+    augment: Augment = "auto",
     metric: Metric = None,
     as_json: options.Json = False,
     quiet: options.Quiet = False,

@@ -1,23 +1,4 @@
-"""Augmentation: new samples out of given ones, for training and for calibration.
-
-One grammar, names with a strength: ``flip,rotate=10,scale=0.9:1.1,noise=0.05``. LOW:HIGH is a range, one number S a
-default range around nothing (for `scale`, 1/S to S).
-
-===========  =====================================  ======================================================
-name         strength (default)                     what it does, to inputs of which kind
-===========  =====================================  ======================================================
-flip         h, v or hv (h)                         image: mirrored, each way with probability 1/2
-rotate       degrees (10)                           image: turned by -S to S
-scale        factor (0.9:1.1)                       image: enlarged by the factor
-shift        share (0.1)                            image: moved by up to S of width and height; sequence: in time
-crop         share of the area (0.8)                image: a random part of S to 1 of it, enlarged to full size
-brightness   share of the deviation (0.2)           image: a constant added
-noise        share of the deviation (0.05)          image, sequence: normal noise added
-mask         share of the length (0.1)              image: a rectangle, sequence: a span of time set to the mean
-tokens       share (0.15), or share:ID              tokens: replaced by other tokens of the sample, or by ID
-mixup        alpha (0.2)                            image, sequence: two samples of a batch blended, weight from
-                                                    Beta(alpha, alpha) (Zhang et al., "mixup", 2018)
-===========  =====================================  ======================================================
+"""Augmentation: new samples out of given ones, for training and for calibration. `strengths` has the grammar.
 
 What an input is follows from its shape: real with four axes is an image (channels last where only the last axis has 1,
 3 or 4 entries), real with two or three axes a sequence whose time is the longer axis after the batch, whole-numbered
@@ -30,31 +11,21 @@ Everything follows from the random generator that is given.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
-from typing import Literal
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from optimizer.data import convert
+from optimizer.data import convert, strengths
 from optimizer.data.samples import Reader, Samples
+from optimizer.data.strengths import AUTO, SUITS, Kind, Range
 from optimizer.data.warp import Map
 from optimizer.errors import ConfigError
 from optimizer.model.ports import Array, Feed
 
-Kind = Literal["image", "sequence", "tokens", "other"]
 _CHANNELS = (1, 3, 4)
 
-DEFAULTS: dict[str, tuple[float, float]] = {
-    "rotate": (-10, 10), "scale": (0.9, 1.1), "shift": (-0.1, 0.1), "crop": (0.8, 1.0), "brightness": (-0.2, 0.2),
-    "noise": (0.05, 0.05), "mask": (0.0, 0.1), "tokens": (0.15, -1.0), "mixup": (0.2, 0.2),
-}  # fmt: skip
-AROUND_ZERO = {"rotate", "shift", "brightness"}
-SUITS: dict[str, tuple[Kind, ...]] = {
-    "flip": ("image",), "rotate": ("image",), "scale": ("image",), "crop": ("image",), "brightness": ("image",),
-    "shift": ("image", "sequence"), "noise": ("image", "sequence"), "mask": ("image", "sequence"),
-    "tokens": ("tokens",), "mixup": ("image", "sequence"),
-}  # fmt: skip
-"""Which kinds of input a name works on."""
+FEW = 5000
+"""With more samples, `auto` does nothing."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,7 +33,7 @@ class Augmentation:
     """What `--augment` asks for. `flips` holds the axes; `strengths` a range per name."""
 
     flips: str
-    strengths: Mapping[str, tuple[float, float]]
+    strengths: Mapping[str, Range]
 
     def apply(self, feed: Feed, random: np.random.Generator) -> dict[str, Array]:
         """One sample, changed. Shapes and dtypes stay."""
@@ -115,6 +86,7 @@ class Augmentation:
             zoom=draw("scale", 1.0) / area**0.5,
             shift_x=draw("shift", 0.0) + float(place[0]),
             shift_y=draw("shift", 0.0) + float(place[1]),
+            shear=draw("shear", 0.0),
             mirror_x="h" in self.flips and bool(random.random() < 0.5),
             mirror_y="v" in self.flips and bool(random.random() < 0.5),
         )
@@ -150,18 +122,19 @@ class Augmentation:
 
 def parse(text: str) -> Augmentation:
     """`flip,rotate=10,scale=0.9:1.1` as an `Augmentation`. Raises `ConfigError`."""
-    flips, strengths = "", {}
-    for part in filter(None, (part.strip() for part in text.split(","))):
-        name, given, strength = part.partition("=")
-        if name not in SUITS:
-            raise ConfigError(f"--augment {name!r} is not known; choose from {', '.join(SUITS)}")
-        if name == "flip":
-            flips = _flips(strength if given else "h")
-        else:
-            strengths[name] = _range(name, strength) if given else DEFAULTS[name]
-    if not flips and not strengths:
-        raise ConfigError("--augment names nothing; write it like flip,rotate=10,scale=0.9:1.1")
-    return Augmentation(flips, strengths)
+    return Augmentation(*strengths.parse(text))
+
+
+def choose(text: str, samples: Samples) -> Augmentation | None:
+    """What `text` asks for on these samples; None for `none`. Raises `ConfigError` where a part suits no input."""
+    if text == "none":
+        return None
+    if text == "auto":
+        kinds = [] if len(samples) > FEW else sorted({kind_of(array) for array in samples[0].values()} & set(AUTO))
+        return parse(",".join(AUTO[kind] for kind in kinds)) if kinds else None
+    how = parse(text)
+    refuse_unsuited(how, samples)
+    return how
 
 
 def kind_of(array: Array) -> Kind:
@@ -212,45 +185,6 @@ class _Augmented:
         return feed if copy == 0 else self.how.apply(feed, np.random.default_rng([self.seed, index]))
 
 
-def _flips(text: str) -> str:
-    if not text or set(text) - {"h", "v"}:
-        raise ConfigError(f"--augment flip={text}: write flip=h, flip=v or flip=hv")
-    return text
-
-
-def _range(name: str, text: str) -> tuple[float, float]:
-    try:
-        numbers = [float(number) for number in text.split(":")]
-    except ValueError:
-        numbers = []
-    if len(numbers) == 1:
-        numbers = list(_spread(name, numbers[0]))
-    if len(numbers) != 2 or not _sensible(name, numbers[0], numbers[1]):
-        raise ConfigError(f"--augment {name}={text}: give one number or LOW:HIGH that make sense for {name}")
-    return numbers[0], numbers[1]
-
-
-def _spread(name: str, number: float) -> tuple[float, float]:
-    ranges: dict[str, Callable[[], tuple[float, float]]] = {
-        "scale": lambda: (min(number, 1 / number), max(number, 1 / number)) if number > 0 else (0.0, 0.0),
-        "crop": lambda: (number, 1.0),
-        "mask": lambda: (0.0, number),
-        "tokens": lambda: (number, -1.0),
-    }
-    if name in ranges:
-        return ranges[name]()
-    return (-abs(number), abs(number)) if name in AROUND_ZERO else (number, number)
-
-
-def _sensible(name: str, low: float, high: float) -> bool:
-    if not np.isfinite([low, high]).all() or (low > high and name != "tokens"):
-        return False
-    limits = {"scale": (1e-3, 1e3), "crop": (1e-3, 1), "mask": (0, 1), "noise": (0, 1e3), "mixup": (1e-3, 1e3),
-              "shift": (-1, 1), "tokens": (-1, 2**62)}  # fmt: skip
-    least, most = limits.get(name, (-1e3, 1e3))
-    return least <= min(low, high) and max(low, high) <= most and (name != "tokens" or 0 <= low <= 1)
-
-
 def _channels_last(array: Array) -> bool:
     return array.shape[-1] in _CHANNELS and array.shape[1] not in _CHANNELS
 
@@ -265,7 +199,7 @@ def _delayed(row: Array, axis: int, steps: int) -> Array:
     return np.take(row, where, axis)
 
 
-def _masked(array: Array, axes: Sequence[int], share: tuple[float, float], random: np.random.Generator) -> Array:
+def _masked(array: Array, axes: Sequence[int], share: Range, random: np.random.Generator) -> Array:
     """A block set to the mean: along each of `axes` a span of a random share of its length."""
     block: list[slice] = [slice(None)] * array.ndim
     for axis in axes:

@@ -4,7 +4,9 @@ An output pixel p (coordinates relative to the centre, in pixels) is read at A p
 the border from the nearest pixel there. One map serves rotation, scaling, shifting, cropping and mirroring, so the
 image is interpolated only once:
 
-    A = R(angle) / zoom,   t = the shift, plus where the crop lies,   mirrored by changing the sign of a column of A
+    A = R(angle) S(shear) / zoom,   t = the shift, plus where the crop lies,   mirrored by the sign of a column of A
+
+with S the horizontal shear x + shear * y.
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ class Map:
     zoom: float = 1.0
     shift_x: float = 0.0
     shift_y: float = 0.0
+    shear: float = 0.0
     mirror_x: bool = False
     mirror_y: bool = False
 
@@ -38,6 +41,7 @@ class Map:
         height, width = image.shape[1:]
         y, x = np.meshgrid(np.arange(height) - (height - 1) / 2, np.arange(width) - (width - 1) / 2, indexing="ij")
         x, y = (-x if self.mirror_x else x), (-y if self.mirror_y else y)
+        x = x + self.shear * y
         cosine, sine = (f(math.radians(self.angle)) / self.zoom for f in (math.cos, math.sin))
         from_x = cosine * x - sine * y - self.shift_x * width + (width - 1) / 2
         from_y = sine * x + cosine * y - self.shift_y * height + (height - 1) / 2

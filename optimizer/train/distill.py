@@ -15,6 +15,7 @@ import contextlib
 import dataclasses
 import hashlib
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -100,8 +101,9 @@ def distill(
         where = None
         if output is not None:
             where = Where(checkpoint.path_of(output), fingerprint(student, teacher, samples, step, seed), resume)
+        begun = time.monotonic()
         rate = step.lr if step.lr is not None else best_rate(trainer, rest, held, seed)
-        state = Loop(trainer, rest, held, step, seed, rate, where, watch).run(start)
+        state = Loop(trainer, rest, held, step, seed, rate, where, watch, time.monotonic() - begun).run(start)
         if where is not None:
             where.path.unlink(missing_ok=True)
         if state.best_step == 0:
@@ -129,9 +131,7 @@ def prepare(student: ir.Model, teacher: ir.Model, samples: Samples, step: Finetu
     outputs = matching.outputs(student, teacher, step.outputs, examples, step.loss)
     if step.labels and (samples.labels is None or not any(output.kind in ("kl", "logits") for output in outputs)):
         raise ConfigError("the label loss needs labels in --data and an output of class scores: leave it out")
-    augmentation = None if step.augment is None else augment.parse(step.augment)
-    if augmentation is not None:
-        augment.refuse_unsuited(augmentation, samples)
+    augmentation = augment.choose(step.augment, samples)
     trainer = Trainer(evaluator, parameters, Teacher(teacher, (), threads), inputs, outputs, {}, step, augmentation)
     _check_shapes(trainer, first, examples)
     if step.features:

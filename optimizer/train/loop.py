@@ -28,7 +28,7 @@ from optimizer.train.descent import Descent
 from optimizer.train.training import Score, Trainer
 
 EVALUATIONS = 40
-TYPICAL_STEPS = 1500
+TYPICAL_STEPS = 2500
 LEAST_EPOCHS = 3
 _CHECKPOINT_COST = 0.05
 """Share of the time that writing checkpoints may take."""
@@ -58,6 +58,8 @@ class Loop:
     rate: float
     where: Where | None
     watch: Watch
+    spent: float = 0.0
+    """Seconds of the time limit that are gone already."""
 
     def __post_init__(self) -> None:
         self.descent = build(self.trainer)
@@ -69,7 +71,7 @@ class Loop:
 
     def run(self, start: Score) -> State:
         """Train from `start` (the score of the student as it is) and return how it went."""
-        state = State(0, 0.0, 0, start.loss, 0, [_entry(0, math.nan, start)], _prefixed("best", self.average))
+        state = State(0, self.spent, 0, start.loss, 0, [_entry(0, math.nan, start)], _prefixed("best", self.average))
         if self.where is not None and self.where.resume and self.where.path.exists():
             state = checkpoint.load(self.where.path, self.where.fingerprint)
             self._restore(state)

@@ -50,7 +50,8 @@ def test_zooming_in_spreads_the_middle() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["flip", "flip=hv", "rotate=10", "scale=0.9:1.1", "shift", "crop=0.5", "brightness", "noise", "mask=0.5"]
+    "text",
+    ["flip", "flip=hv", "rotate=10", "shear", "scale=0.9:1.1", "shift", "crop=0.5", "brightness", "noise", "mask=0.5"],
 )
 def test_an_image_changes_but_not_its_shape_and_type(text: str) -> None:
     picture = image(16, 12, 3)
@@ -160,3 +161,13 @@ def test_an_augmentation_that_suits_no_input_is_refused() -> None:
     samples = in_memory([{"ids": np.array([[5, 6, 7]])}])
     with pytest.raises(ConfigError, match="rotate"):
         augment.augmented(samples, "rotate=10", 2, seed=0)
+
+
+def test_auto_takes_what_suits_the_inputs_where_samples_are_few() -> None:
+    pictures = in_memory([{"x": image()}] * 3)
+    found = augment.choose("auto", pictures)
+    assert found is not None
+    assert {"rotate", "mixup"} <= set(found.strengths)
+    assert augment.choose("none", pictures) is None
+    assert augment.choose("auto", in_memory([{"n": np.array([3.0])}])) is None
+    assert augment.choose("auto", in_memory([{"x": image()}] * (augment.FEW + 1))) is None

@@ -24,7 +24,7 @@ from optimizer.train.table import Unsupported  # noqa: E402
 from tests.builders import model  # noqa: E402
 
 RANDOM = np.random.default_rng(0)
-QUICK = Finetune(epochs=30, lr=1e-2, batch=16, patience=1000)
+QUICK = Finetune(epochs=30, lr=1e-2, batch=16, patience=1000, augment="none")
 
 
 def numbers(*shape: int, scale: float = 1.0) -> str:
