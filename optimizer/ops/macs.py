@@ -82,11 +82,10 @@ def _n_bits(node: ir.Node, sizes: Sizes) -> int | None:
 def _recurrent(gates: int, transposed_weight: bool = False) -> Row:
     def row(node: ir.Node, sizes: Sizes) -> int | None:
         x, w = sizes(_input(node, 0)), sizes(_input(node, 1))
-        hidden = node.attributes.get_int("hidden_size", 0)
         if x is None or w is None:
             return None
-        features = w[1] if transposed_weight else w[2]
-        return x[0] * x[1] * w[0] * gates * hidden * (features + hidden)
+        features, wide = w[1:] if transposed_weight else (w[2], w[1])
+        return x[0] * x[1] * w[0] * wide * (features + wide // gates)
 
     return row
 

@@ -11,6 +11,7 @@ from optimizer.prune import remove
 from optimizer.prune.consumers import consumers, give_biases, levels
 from optimizer.prune.groups import analyse
 from optimizer.prune.repair import repair
+from optimizer.prune.sizes import Sizes
 from optimizer.prune.structured import carry_out
 from optimizer.runtime.session import Options, open_session
 from tests import builders
@@ -117,3 +118,11 @@ def test_consumers_are_found_with_their_biases() -> None:
 def test_a_shared_weight_and_a_scaled_product_are_no_consumers() -> None:
     text = "net (float[3,4] x, float[4,4] w, float[4,4] v) => (float[3,4] y) { a = MatMul(x, w) b = MatMul(a, w)"
     assert not consumers(net(text + " y = Gemm<alpha=2.0>(b, v) }").graph)
+
+
+def test_macs_of_a_recurrent_layer_fall_with_its_hidden_channels() -> None:
+    text = "net (float[4,1,6] x, float[1,24,6] w1, float[1,24,8] w2, float[8,3] w3) => (float[4,1,1,3] y) {"
+    model = net(text + " h = GRU<hidden_size=8>(x, w1, w2) y = MatMul(h, w3) }")
+    axes = analyse(model)
+    sizes, dropped = Sizes(axes), some_labels(axes, 0.5, seed=0)
+    assert sizes.macs_of(dropped) == 4 * (3 * 4 * (6 + 4) + 4 * 3)
