@@ -155,6 +155,8 @@ class _Run:
         cores = min(self.where.cores, self.where.quota or math.inf)
         if pair[0].samples.synthetic:
             found.append("no --data given: timed and compared on synthetic inputs, which say little about real answers")
+        doubts = [(subject.path.name, machine.unsuited(subject.session.metadata)) for subject in pair]
+        found += [f"{name} {doubt}" for name, doubt in doubts if doubt is not None]
         if self.race.floor > NOISY:
             found.append(
                 f"the machine is noisy: one model against itself differed by up to {math.expm1(self.race.floor):.1%}; "

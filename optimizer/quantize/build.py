@@ -172,6 +172,7 @@ class Static:
         leave = {group.weight or "" for group in self.partition.groups if group.name in plain}
         stored = storage.store(model, leave | self.unwanted)
         stored |= {group.name for group in candidate.plan.stored if self._storable(candidate.plan, group)}
+        model.metadata_props[machine.TARGET_KEY] = machine.WITHOUT_SATURATION if self.vnni else machine.ANY
         ports.convert(model, self._params(self.inputs, candidate.plan), self._params(self.outputs, candidate.plan))
         return dataclasses.replace(
             candidate, model=model, nodes=self.decisions(candidate.plan, reasons, stored), plain=frozenset(plain)

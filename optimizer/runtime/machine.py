@@ -12,6 +12,7 @@ import os
 import platform
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from optimizer.report.records import Machine
@@ -37,6 +38,17 @@ _SYSCTL = {
 
 _WINDOWS_FEATURES = {40: "avx2", 41: "avx512f", 19: "asimd", 43: "asimddp", 46: "sve", 47: "sve2", 66: "i8mm"}
 """The numbers PF_..._INSTRUCTIONS_AVAILABLE of winnt.h. There is none for VNNI."""
+
+
+TARGET_KEY, ANY, WITHOUT_SATURATION = "optimize.target", "any", "no 16-bit saturation"
+"""Metadata of a quantized model: which CPUs its weights were rounded for."""
+
+
+def unsuited(metadata: Mapping[str, str]) -> str | None:
+    """Why figures of a model with this metadata may be wrong on this machine; None if nothing speaks against it."""
+    if metadata.get(TARGET_KEY) != WITHOUT_SATURATION or has_vnni():
+        return None
+    return "was quantized for CPUs with VNNI or ARM's dot product: here its int8 sums may overflow; use --target avx2"
 
 
 def describe(threads: int) -> Machine:

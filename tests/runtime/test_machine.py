@@ -52,3 +52,13 @@ def test_instruction_sets_are_read_from_cpuinfo(
 def test_a_container_quota_is_in_cores(text: str, cores: float | None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(machine, "_text", lambda path: text if path.endswith("cpu.max") else "")
     assert machine.cpu_quota() == cores
+
+
+def test_a_model_rounded_for_vnni_is_doubted_only_where_sums_may_overflow(monkeypatch: pytest.MonkeyPatch) -> None:
+    exact = {machine.TARGET_KEY: machine.WITHOUT_SATURATION}
+    monkeypatch.setattr(machine, "has_vnni", lambda: False)
+    assert "may overflow" in (machine.unsuited(exact) or "")
+    assert machine.unsuited({machine.TARGET_KEY: machine.ANY}) is None
+    assert machine.unsuited({}) is None
+    monkeypatch.setattr(machine, "has_vnni", lambda: True)
+    assert machine.unsuited(exact) is None
