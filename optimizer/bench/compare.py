@@ -157,7 +157,9 @@ class _Run:
             found.append("no --data given: timed and compared on synthetic inputs, which say little about real answers")
         doubts = [(subject.path.name, machine.unsuited(subject.session.metadata)) for subject in pair]
         found += [f"{name} {doubt}" for name, doubt in doubts if doubt is not None]
-        if self.race.floor > NOISY:
+        if self.race.floor == math.inf:
+            found.append("too few rounds to tell how noisy the machine is: give more --time-budget or --runs")
+        elif self.race.floor > NOISY:
             found.append(
                 f"the machine is noisy: one model against itself differed by up to {math.expm1(self.race.floor):.1%}; "
                 "close what else runs, or give more --time-budget"
