@@ -1,0 +1,70 @@
+"""The prune command end to end on a small network with real data."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx_ir as ir
+import pytest
+
+from optimizer.errors import BoundMissed
+from optimizer.model import io
+from optimizer.pipeline.prune import prune
+from optimizer.recipe import Prune, Run
+from optimizer.report.records import Accuracy
+from tests.prune.test_repair import CONVS, net, outputs, samples
+
+
+@pytest.fixture
+def given(tmp_path: Path) -> tuple[Path, Run]:
+    """A model file, and a run with a data file."""
+    model = net(CONVS)
+    io.save(model, tmp_path / "net.onnx")
+    np.savez(tmp_path / "data.npz", x=np.concatenate([feed["x"] for feed in samples(model, 0)[:48]]))
+    return tmp_path / "net.onnx", Run(data=str(tmp_path / "data.npz"))
+
+
+def accuracy(path: Path, step: Prune, run: Run) -> Accuracy:
+    found = prune(path, step, run, force=True).accuracy
+    assert found is not None
+    return found
+
+
+def test_with_data_there_is_a_repair_and_answers_are_judged_on_samples_it_has_not_seen(given: tuple[Path, Run]) -> None:
+    path, run = given
+    repaired = accuracy(path, Prune(macs=0.7, measure=False), run)
+    plain = accuracy(path, Prune(macs=0.7, measure=False, repair=False), run)
+    assert repaired.sqnr_db > plain.sqnr_db
+    assert repaired.samples == 12
+
+
+def test_masked_and_removed_files_get_the_same_repair(given: tuple[Path, Run]) -> None:
+    path, run = given
+    found: list[ir.Model] = []
+    for mask_only in (False, True):
+        prune(path, Prune(macs=0.7, measure=False, mask_only=mask_only), run, force=True)
+        found.append(io.load(path.with_name("net.pruned.onnx")))
+    removed, masked = (outputs(model, samples(model, 7)[:8]) for model in found)
+    assert np.allclose(removed, masked, atol=1e-4)
+
+
+def test_a_large_drop_is_not_silent(given: tuple[Path, Run]) -> None:
+    path, run = given
+    step = Prune(macs=0.4, measure=False, repair=False, criterion="random", metric="cosine")
+    assert any("cosine falls from" in warning for warning in prune(path, step, run).warnings)
+
+
+def test_a_drop_that_not_even_the_smallest_step_holds_is_refused(given: tuple[Path, Run]) -> None:
+    path, run = given
+    with pytest.raises(BoundMissed, match="not even"):
+        prune(path, Prune(max_drop=0.0, metric="cosine", measure=False), run)
+    assert not path.with_name("net.pruned.onnx").exists()
+
+
+def test_as_much_goes_as_the_bound_on_the_drop_allows(given: tuple[Path, Run]) -> None:
+    path, run = given
+    step = Prune(max_drop=0.3, metric="cosine", measure=False, repair=False, align=1)
+    result = prune(path, step, run)
+    assert result.accuracy is not None and result.accuracy.drop <= 0.3
+    assert result.macs.after < 0.97 * result.macs.before
