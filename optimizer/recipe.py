@@ -11,7 +11,7 @@ Mode = Literal["auto", "static", "dynamic", "weights"]
 Calibration = Literal["mse", "minmax", "percentile", "entropy"]
 Recover = Literal["none", "bias", "full"]
 Criterion = Literal["auto", "magnitude", "wanda", "obs", "random"]
-Scope = Literal["layer", "global"]
+Scope = Literal["auto", "layer", "global"]
 GRANULARITIES = ("channel", "head", "layer")
 Target = Literal["auto", "vnni", "avx2", "avx512", "arm64"]
 
@@ -53,7 +53,8 @@ class Prune:
     """`auto`: obs with real data, magnitude without."""
     repair: bool = True
     """Fit what reads pruned channels anew; only with real data."""
-    scope: Scope = "layer"
+    scope: Scope = "auto"
+    """`auto` tries both where there is a repair, and is `layer` elsewhere."""
     align: int | None = None
     """Kept counts are multiples of this; None: of 16 in large groups, of less in small ones."""
     lossy: bool = False

@@ -29,7 +29,9 @@ def prune(
     repair: Annotated[
         bool, typer.Option("--repair/--no-repair", help="Fit what is left to the original's answers; needs --data.")
     ] = True,
-    scope: Annotated[Scope, typer.Option(help="The same share of every group, or ranked over all.")] = "layer",
+    scope: Annotated[
+        Scope, typer.Option(help="The same share of every group, ranked over all, or the better.")
+    ] = "auto",
     align: Annotated[str, typer.Option(help="Keep multiples of this many channels; auto: what kernels like.")] = "auto",
     lossy: Annotated[
         bool, typer.Option("--lossy", help="Let norms lose channels too; their statistics then change.")

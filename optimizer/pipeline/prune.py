@@ -112,7 +112,25 @@ def _within(accuracy: Accuracy, bound: float) -> bool:
 
 
 def carry_out(work: Calibration, step: Prune) -> Found:
-    """Choose, remove and repair. Raises `NothingToDo`, or `BoundMissed` where the target is out of reach."""
+    """Choose, remove and repair. Of the scopes, `auto` takes the one whose answers are closer where there is a repair.
+
+    Raises `NothingToDo`, or `BoundMissed` where the target is out of reach.
+    """
+    if step.scope != "auto":
+        return _carried_out(work, step)
+    found = _carried_out(work, dataclasses.replace(step, scope="layer"))
+    if not (work.mends and step.repair):
+        return found
+    try:
+        other = _carried_out(work, dataclasses.replace(step, scope="global"))
+    except BoundMissed:
+        return found
+    best = min((found, other), key=lambda one: work.noise(one.pruned.removed))
+    note = "ranked over all groups" if best is other else "the same share of every group"
+    return dataclasses.replace(best, steps=(*best.steps, f"{note}: closer to the original than the other scope"))
+
+
+def _carried_out(work: Calibration, step: Prune) -> Found:
     work.progress.stage("looking for what can go")
     base = work.base
     axes = analyse(base, lossy=step.lossy)

@@ -94,4 +94,8 @@ class Calibration:
         masked = model.clone()
         replace(masked.graph, constants)
         mask(axes, dropped, masked.graph)
-        return -common.accuracy(self.base, masked, self.judging, self.run).sqnr_db
+        return self.noise(masked)
+
+    def noise(self, model: ir.Model) -> float:
+        """Noise of a model's answers to the judging samples, decibels."""
+        return -common.accuracy(self.about.model, model, self.judging, self.run).sqnr_db

@@ -39,6 +39,12 @@ def test_with_data_there_is_a_repair_and_answers_are_judged_on_samples_it_has_no
     assert repaired.samples == 12
 
 
+def test_of_both_scopes_the_closer_one_is_taken(given: tuple[Path, Run]) -> None:
+    path, run = given
+    each = [accuracy(path, Prune(macs=0.7, measure=False, scope=scope), run).sqnr_db for scope in ("layer", "global")]
+    assert accuracy(path, Prune(macs=0.7, measure=False), run).sqnr_db == max(each)
+
+
 def test_masked_and_removed_files_get_the_same_repair(given: tuple[Path, Run]) -> None:
     path, run = given
     found: list[ir.Model] = []
