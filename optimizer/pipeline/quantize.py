@@ -32,7 +32,7 @@ _USUAL_DROP, _USUAL_SQNR, _CHANCE = 0.01, 14.0, 1.5
 """What is borne where no bound is given: share of the metric, decibels, samples."""
 _RACE_SECONDS = 4.0
 _FINAL_SECONDS = 6.0
-_SENSITIVITY_SAMPLES = 8
+_SENSITIVITY_SAMPLES = 4
 
 
 def quantize(

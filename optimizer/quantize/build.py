@@ -17,7 +17,6 @@ from optimizer.quantize import (
     groups,
     placement,
     ports,
-    qparams,
     recover,
     static,
     statistics,
@@ -180,8 +179,7 @@ class Static:
 
     def _params(self, names: Iterable[str], plan: Plan) -> dict[str, QParams]:
         """The parameters of graph inputs and outputs, their whole range where the plan has none."""
-        seen = self.statistics.histograms
-        return {n: plan.activations.get(n) or qparams.activation(seen[n], "minmax", -math.inf, math.inf) for n in names}
+        return {name: plan.activations.get(name) or self.statistics.params(name, "minmax") for name in names}
 
     def _storable(self, plan: Plan, group: Group) -> bool:
         return plan.weights[group.name].values.size >= storage.SMALLEST

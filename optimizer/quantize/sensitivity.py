@@ -16,7 +16,7 @@ from optimizer.model.ports import Array, Feed
 from optimizer.quantize.build import Candidate, Static
 from optimizer.runtime.session import Options, Session, open_session
 
-BUNDLES = 64
+BUNDLES = 48
 _LEAST_GAIN = 1e-3
 """Milliseconds below which a gain counts as this much."""
 

@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable
 import numpy as np
 import onnx_ir as ir
 
-from optimizer.quantize import qparams, weights
+from optimizer.quantize import weights
 from optimizer.quantize.groups import Group
 from optimizer.quantize.plan import Plan
 from optimizer.quantize.qparams import Method, QParams
@@ -45,7 +45,7 @@ def activations(
     def params(name: str, low: float = -np.inf, high: float = np.inf) -> QParams:
         if name not in found:
             how: Method = "minmax" if name in exact else method
-            found[name] = qparams.activation(statistics.histograms[name], how, low, high)
+            found[name] = statistics.params(name, how, low, high)
         return found[name]
 
     for group in groups:

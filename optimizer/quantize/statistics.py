@@ -4,6 +4,7 @@ moments of every value that a weight multiplies."""
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Iterable
 
 import onnx_ir as ir
@@ -11,7 +12,9 @@ import onnx_ir as ir
 from optimizer.calibrate.observers import Channels, Histogram
 from optimizer.calibrate.run import Observer, observe
 from optimizer.model.ports import Array, Feed
+from optimizer.quantize import qparams
 from optimizer.quantize.groups import Group
+from optimizer.quantize.qparams import Method, QParams
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,6 +25,15 @@ class Statistics:
     channels: dict[str, Channels]
     shapes: dict[str, tuple[int, ...]]
     samples: int
+    found: dict[tuple[str, float, float, str], QParams] = dataclasses.field(default_factory=dict)
+    """Parameters found so far, by value name, bounds and method: many candidates ask for the same."""
+
+    def params(self, name: str, method: Method, low: float = -math.inf, high: float = math.inf) -> QParams:
+        """uint8 parameters of the value called `name`, clipped to [low, high]."""
+        key = (name, low, high, method)
+        if key not in self.found:
+            self.found[key] = qparams.activation(self.histograms[name], method, low, high)
+        return self.found[key]
 
 
 @dataclasses.dataclass
