@@ -15,6 +15,7 @@ Cases:
    factor. It moves as if its values had the spread 1 / sqrt(fan-in).
 4. A constant that two operators read with different scales, or that is rearranged between being stored and being
    dequantized per channel, is left as it is.
+5. ``Mul(Cast(q), scale)`` is a weight that is only stored as integers: its scale has the shape to broadcast already.
 """
 
 from __future__ import annotations
@@ -61,6 +62,7 @@ class Encoded:
         products = {slot.constant.key: slot for slot in self._products()}
         scales: list[Slot] = [*self._scale_slots.values(), *products.values()]
         found = [self._weight(node, *row) for node in self.nodes for row in DATA.get(key(node), ())]
+        found.extend(self._restored(node) for node in self.nodes)
         biases = [self._bias(node, products) for node in self.nodes]
         kept: dict[str, Slot] = {}
         for slot in (*found, *biases):
@@ -75,7 +77,7 @@ class Encoded:
         learnt: dict[bytes, Tensor] = {}
         found: dict[str, ScaleSlot] = {}
         for node in self.nodes:
-            for index in SCALES.get(key(node), ()):
+            for index in (*SCALES.get(key(node), ()), *(place[1] for place in self._stored(node))):
                 constant = self._constant(node, index)
                 if constant is None or constant.key in owned or constant.dtype not in FLOATS:
                     continue
@@ -126,6 +128,32 @@ class Encoded:
         node = None if value is None else value.producer()
         return self._constant(node, 1) if node is not None and key(node).endswith("DequantizeLinear") else None
 
+    def _stored(self, node: ir.Node) -> list[tuple[Constant, int]]:
+        """Case 5: the integers that a Mul scales, and the position of the scale; nothing for any other node."""
+        found = []
+        for data, scale in ((0, 1), (1, 0)) if key(node) == "Mul" else ():
+            value = node.inputs[data]
+            cast = None if value is None else value.producer()
+            constant = self._constant(cast, 0) if cast is not None and key(cast) == "Cast" else None
+            known = constant is not None and constant.dtype in RANGES and constant.dtype != ir.DataType.INT32
+            if constant is not None and known and self._constant(node, scale) is not None:
+                found.append((constant, scale))
+        return found
+
+    def _restored(self, node: ir.Node) -> Slot | None:
+        for constant, index in self._stored(node):
+            by = self._constant(node, index)
+            if by is not None and by.key in self._scale_slots:
+                q = to_torch(self.torch, constant.array()).float()
+                return self._integer(constant, q, self.torch.zeros(()), self._scale(by))
+        return None
+
+    def _integer(self, constant: Constant, q: Tensor, zero: Tensor, scale: Scale) -> Integer:
+        steps = q - zero
+        mask = (steps != 0).float() if bool((steps == 0).any()) else None
+        learnt = channels_last(self.torch, steps * scale().detach())
+        return Integer(constant, learnt, mask, scale, zero, float(steps.abs().max()))
+
     def _weight(self, node: ir.Node, data: int, scale: int | None, zero: int, axis: int | None) -> Slot | None:
         constant, by = self._constant(node, data), self._constant(node, scale)
         if constant is None or constant.dtype not in RANGES or constant.dtype == ir.DataType.INT32:
@@ -141,10 +169,7 @@ class Encoded:
         def shaped() -> Tensor:
             return fit(step(), q, axis, block)
 
-        steps = q - z
-        mask = (steps != 0).float() if bool((steps == 0).any()) else None
-        learnt = channels_last(self.torch, steps * shaped().detach())
-        return Integer(constant, learnt, mask, shaped, z, float(steps.abs().max()))
+        return self._integer(constant, q, z, shaped)
 
     def _zero(self, node: ir.Node, index: int, q: Tensor, axis: int, block: int) -> Tensor:
         constant = self._constant(node, index)

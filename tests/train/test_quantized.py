@@ -168,3 +168,18 @@ def test_a_model_of_quantized_operators_is_learnt_too() -> None:
     parameters, copy = moved(graph)
     assert set(parameters.tensors) == {"w", "b", "xs", "ws", "ys"}
     assert parity(copy, feed) < 1e-5
+
+
+STORED = """g (float[n,3] x) => (float[n,2] y) <int8[3,2] w = {10, -20, 30, 0, -50, 60}, float[1,2] s = {0.02, 0.03}> {
+    c = Cast<to=1>(w) r = Mul(c, s) y = MatMul(x, r) }"""
+
+
+def test_a_weight_that_is_only_stored_as_int8_is_learnt_and_stays_int8() -> None:
+    graph = model(STORED)
+    parameters, copy = moved(graph)
+    assert set(parameters.tensors) == {"w", "s"}
+    stored = constants(copy)["w"]
+    assert stored.dtype == ir.DataType.INT8
+    assert not np.array_equal(stored.array(), constants(graph)["w"].array())
+    assert stored.array()[1, 1] == 0
+    assert parity(copy, {"x": rows()}) < 1e-5
