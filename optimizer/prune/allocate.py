@@ -11,7 +11,7 @@ position.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -20,7 +20,7 @@ from optimizer.prune.importance import Scores
 
 MOST = 0.9
 """The largest share of one group that goes by global ranking."""
-_HALVINGS = 14
+_HALVINGS, _RETRIES, _NEAR = 14, 4, 0.02
 
 Measure = Callable[[Bools], float]
 """What is left (parameters or MACs) when the marked labels are dropped."""
@@ -71,17 +71,41 @@ def _scarcity(size: int) -> Scores:
 
 
 def choose(axes: Axes, ways: Sequence[Lane], measure: Measure, left: float, scope: str, scores: Scores) -> Bools:
-    """Labels to drop so that the measure comes as near to `left` as the steps allow."""
+    """Labels to drop so that the measure comes as near to `left` as the steps allow.
+
+    A group of few labels can jump past the target on its own (half of a grouped convolution). It then stays at its
+    lower level, and the others go on to make up for it.
+    """
+    held: dict[int, int] = {}
+    found: list[list[int]] = []
+
+    def away(levels: Sequence[int]) -> float:
+        return abs(measure(_dropped(axes, ways, levels)) - left)
+
+    for _ in range(_RETRIES):
+        few, many = _bracket(axes, ways, measure, left, scope, held)
+        below, above = _between(axes, ways, few, many, measure, left)
+        found += [below, above]
+        jumps = [index for index, (a, b) in enumerate(zip(below, above, strict=True)) if a != b]
+        if not jumps or min(map(away, (below, above))) <= _NEAR * left:
+            break
+        held |= {index: below[index] for index in jumps}
+    return _refill(axes, _dropped(axes, ways, min(found, key=away)), scores)
+
+
+def _bracket(
+    axes: Axes, ways: Sequence[Lane], measure: Measure, left: float, scope: str, held: Mapping[int, int]
+) -> tuple[list[int], list[int]]:
+    """The levels of two neighbouring t between which the measure passes `left`."""
+
+    def levels(t: float) -> list[int]:
+        return [held.get(index, level) for index, level in enumerate(_levels(ways, t, scope))]
+
     low, high = 0.0, 1.0
-    few, many = _levels(ways, 0.0, scope), _levels(ways, 1.0, scope)
     for _ in range(_HALVINGS):
         middle = (low + high) / 2
-        levels = _levels(ways, middle, scope)
-        if measure(_dropped(axes, ways, levels)) > left:
-            low, few = middle, levels
-        else:
-            high, many = middle, levels
-    return _refill(axes, _dropped(axes, ways, _between(axes, ways, few, many, measure, left)), scores)
+        low, high = (middle, high) if measure(_dropped(axes, ways, levels(middle))) > left else (low, middle)
+    return levels(low), levels(high)
 
 
 def _levels(ways: Sequence[Lane], t: float, scope: str) -> list[int]:
@@ -100,8 +124,8 @@ def _dropped(axes: Axes, ways: Sequence[Lane], levels: Sequence[int]) -> Bools:
 
 def _between(
     axes: Axes, ways: Sequence[Lane], few: Sequence[int], many: Sequence[int], measure: Measure, left: float
-) -> list[int]:
-    """The first k groups at their higher level, the others at their lower one: the k that comes nearest."""
+) -> tuple[list[int], list[int]]:
+    """The first k groups at their higher level, the others at their lower one, on both sides of `left`."""
     moving = [index for index, (a, b) in enumerate(zip(few, many, strict=True)) if a != b]
 
     def mixed(count: int) -> list[int]:
@@ -112,7 +136,7 @@ def _between(
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (middle, high) if measure(_dropped(axes, ways, mixed(middle))) > left else (low, middle)
-    return min((mixed(low), mixed(high)), key=lambda levels: abs(measure(_dropped(axes, ways, levels)) - left))
+    return mixed(low), mixed(high)
 
 
 def _refill(axes: Axes, dropped: Bools, scores: Scores) -> Bools:

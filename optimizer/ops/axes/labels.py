@@ -137,12 +137,15 @@ class Labels:
 
         Each slot of the cells' sets (heads, dims; a single label has one slot) is split by itself. One that depends on
         the row only, or on the column only, is kept; else it gets fresh labels for its different rows and columns.
+        Where some cells lack such a slot, the sets are taken as they are instead, since a missing label is not frozen.
         """
+        slots = self._slots(labels)
+        if any(not slot.all() and 1 not in _kinds(slot.reshape(rows, columns))[0].shape for slot in slots):
+            slots = [self.find(labels)]
         row, column = np.zeros(rows, np.int64), np.zeros(columns, np.int64)
-        for slot in self._slots(labels):
+        for slot in slots:
             grid = slot.reshape(rows, columns)
-            kinds, row_kind = np.unique(grid, axis=0, return_inverse=True)
-            kinds, column_kind = np.unique(kinds, axis=1, return_inverse=True)
+            kinds, row_kind, column_kind = _kinds(grid)
             if kinds.shape[1] == 1:
                 row = self.meet(grid[:, 0], row)
             elif kinds.shape[0] == 1:
@@ -150,7 +153,7 @@ class Labels:
             else:
                 r, c = self.fresh(kinds.shape[0]), self.fresh(kinds.shape[1])
                 self.unify(kinds.ravel(), self.meet(*np.broadcast_arrays(r[:, None], c)).ravel())
-                row, column = self.meet(row, r[row_kind.ravel()]), self.meet(column, c[column_kind.ravel()])
+                row, column = self.meet(row, r[row_kind]), self.meet(column, c[column_kind])
         return row, column
 
     def _slots(self, labels: Ints) -> list[Ints]:
@@ -287,6 +290,13 @@ class Labels:
             owners += [root] * len(meaning)
             parts += meaning
         return Sets(roots, self._bound[: self.size].copy(), np.array(owners, np.int64), np.array(parts, np.int64))
+
+
+def _kinds(grid: Ints) -> tuple[Ints, Ints, Ints]:
+    """The grid of different rows and columns, and which of them each row and each column is."""
+    kinds, row = np.unique(grid, axis=0, return_inverse=True)
+    kinds, column = np.unique(kinds, axis=1, return_inverse=True)
+    return kinds, row.ravel(), column.ravel()
 
 
 @dataclasses.dataclass(frozen=True)
