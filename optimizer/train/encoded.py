@@ -15,7 +15,9 @@ Cases:
    factor. It moves as if its values had the spread 1 / sqrt(fan-in).
 4. A constant that two operators read with different scales, or that is rearranged between being stored and being
    dequantized per channel, is left as it is.
-5. ``Mul(Cast(q), scale)`` is a weight that is only stored as integers: its scale has the shape to broadcast already.
+5. Zeros of a quantized weight were pruned, and stay, where they are more than `MANY` times as frequent as the steps
+   next to them; else most of them are small weights that were rounded.
+6. ``Mul(Cast(q), scale)`` is a weight that is only stored as integers: its scale has the shape to broadcast already.
 """
 
 from __future__ import annotations
@@ -48,6 +50,9 @@ DATA: dict[str, tuple[tuple[int, int | None, int, int | None], ...]] = {
 }
 BIASED = {"Conv": 2, "ConvTranspose": 2, "Gemm": 2}
 """Operators whose kernel adds an int32 bias, and the position of that input."""
+
+
+MANY = 2.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -129,7 +134,7 @@ class Encoded:
         return self._constant(node, 1) if node is not None and key(node).endswith("DequantizeLinear") else None
 
     def _stored(self, node: ir.Node) -> list[tuple[Constant, int]]:
-        """Case 5: the integers that a Mul scales, and the position of the scale; nothing for any other node."""
+        """Case 6: the integers that a Mul scales, and the position of the scale; nothing for any other node."""
         found = []
         for data, scale in ((0, 1), (1, 0)) if key(node) == "Mul" else ():
             value = node.inputs[data]
@@ -150,7 +155,7 @@ class Encoded:
 
     def _integer(self, constant: Constant, q: Tensor, zero: Tensor, scale: Scale) -> Integer:
         steps = q - zero
-        mask = (steps != 0).float() if bool((steps == 0).any()) else None
+        mask = (steps != 0).float() if _pruned(steps) else None
         learnt = channels_last(self.torch, steps * scale().detach())
         return Integer(constant, learnt, mask, scale, zero, float(steps.abs().max()))
 
@@ -199,3 +204,8 @@ class Encoded:
     def _bias_slot(self, constant: Constant, scale: Scale) -> Bias:
         q = to_torch(self.torch, constant.array())
         return Bias(constant, (q.double() * scale().double()).to(self.torch.float32), scale)
+
+
+def _pruned(steps: Tensor) -> bool:
+    zeros, next_to = int((steps == 0).sum()), int((steps.abs() == 1).sum())
+    return zeros > MANY * next_to / 2 and zeros > 1
