@@ -23,6 +23,10 @@ ACCEPTED: dict[str, tuple[str, dict[str, Array]]] = {
     "Gemm without bias": ("float[3,8] x) => (y) { y = Gemm(x, w)", {"w": normal(8, 6)}),
     "MatMul": ("float[2,3,8] x) => (y) { y = MatMul(x, w)", {"w": normal(8, 6)}),
     "MatMul and bias": ("float[2,3,8] x) => (y) { a = MatMul(x, w) y = Add(a, b)", {"w": normal(8, 6), "b": normal(6)}),
+    "MatMul of a matrix and bias": (
+        "float[3,8] x) => (y) { a = MatMul(x, w) y = Add(a, b)",
+        {"w": normal(8, 6), "b": normal(6)},
+    ),
     "MatMul of two": ("float[2,3,8] x, float[2,8,4] v) => (y) { y = MatMul(x, v)", {}),
     "Add": ("float[1,4] x, float[1,4] v) => (y) { y = Add(x, v)", {}),
     "Add of a constant": ("float[1,4] x) => (y) { y = Add(x, c)", {"c": normal(4)}),
@@ -79,11 +83,14 @@ REFUSED: list[tuple[str, dict[str, Array], str]] = [
 ]
 
 
+UNFUSED = pytest.param("MatMul of a matrix and bias", marks=pytest.mark.xfail(reason="a float Gemm is made of it"))
+
+
 def net(text: str, arrays: dict[str, Array]):  # type: ignore[no-untyped-def]
     return build("g (" + text + " }", arrays)
 
 
-@pytest.mark.parametrize("name", ACCEPTED)
+@pytest.mark.parametrize("name", [UNFUSED, *(name for name in ACCEPTED if name not in UNFUSED.values)])
 def test_the_runtime_computes_in_int8_what_a_row_accepts(name: str) -> None:
     float_model = net(*ACCEPTED[name])
     assert [int8.refusal(node) for node in float_model.graph] == [None] * len(float_model.graph)

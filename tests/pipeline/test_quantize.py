@@ -307,3 +307,29 @@ def test_the_same_works_on_a_model_in_memory_of_an_old_opset(tmp_path: Path) -> 
     onnx.save(proto, tmp_path / "net.onnx")
     pipeline.quantize(tmp_path / "net.onnx", QUICK, Run(samples=4))
     assert noise(answers(tmp_path / "net.int8.onnx"), answers(tmp_path / "net.onnx")) < 0.06
+
+
+BRANCHES = """g (float[2,64] x, bool c) => (float[2,64] y) { a = MatMul(x, w) y = If (c)
+<then_branch = t () => (float[2,64] p) { p = MatMul(a, w) }, else_branch = e () => (float[2,64] q) { q = Neg(a) }> }"""
+
+
+@pytest.mark.xfail(reason="the weight is restored twice under one name")
+@pytest.mark.parametrize("mode", ["auto", "weights"])
+def test_a_weight_read_inside_and_outside_of_a_body_is_no_obstacle(mode: str, tmp_path: Path) -> None:
+    io.save(build(BRANCHES, {"w": normal(64, 64)}), tmp_path / "net.onnx")
+    step = Quantize(mode=mode, measure=False)  # type: ignore[arg-type]
+    pipeline.quantize(tmp_path / "net.onnx", step, Run(samples=4))
+    feed = {"x": normal(2, 64), "c": np.array(True)}
+    want, got = (open_session(tmp_path / name).run(feed)[0] for name in ("net.onnx", "net.int8.onnx"))
+    assert noise(got, want) < 0.05
+
+
+@pytest.mark.xfail(reason="what is not finite is rounded too")
+@pytest.mark.parametrize("bad", [np.inf, np.nan])
+def test_a_weight_that_is_not_finite_stays_as_it_is(bad: float, tmp_path: Path) -> None:
+    weight = normal(64, 64)
+    weight[3, 5] = bad
+    text = "g (float[2,64] x) => (float[2,64] y) { y = MatMul(x, w) }"
+    io.save(build(text, {"w": weight}), tmp_path / "net.onnx")
+    with pytest.raises(NothingToDo):
+        pipeline.quantize(tmp_path / "net.onnx", QUICK, Run(samples=4))

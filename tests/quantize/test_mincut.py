@@ -44,6 +44,14 @@ def test_no_set_of_vertices_is_a_cheaper_cut(edges: list[Edge]) -> None:
     assert capacity(edges, side) == pytest.approx(best, abs=1e-6)
 
 
+def test_all_that_shares_a_bottleneck_lies_on_the_sources_side() -> None:
+    """Which of the two branches the flow took shows only by way of its reversal."""
+    last = SIZE - 1
+    branches = [(0, 1, 1.0), (0, 2, 1.0), (1, 3, 1.0), (2, 3, 1.0)]
+    assert cut([*branches, (3, last, 1.0)]) == {0, 1, 2, 3}
+    assert cut([*reversed(branches), (3, last, 1.0)]) == {0, 1, 2, 3}
+
+
 def test_edges_between_the_same_two_add_up() -> None:
     assert cut([(0, 1, 1.0), (0, 1, 1.0), (1, SIZE - 1, 1.5)]) == {0, 1}
 
