@@ -87,13 +87,18 @@ def _weight(node: ir.Node, ranks: tuple[int, ...]) -> str | None:
         return f"the weight of this {node.op_type} is not constant"
     if weight.dtype != np.float32:
         return f"the weight is {weight.dtype}, not float32"
-    return None if weight.ndim in ranks else f"the weight has rank {weight.ndim}"
+    if weight.ndim not in ranks:
+        return f"the weight has rank {weight.ndim}"
+    return None if np.isfinite(weight).all() else "the weight holds values that are not finite"
 
 
 def _bias(node: ir.Node) -> str | None:
     if len(node.inputs) < 3 or node.inputs[2] is None:
         return None
-    return None if constant(node.inputs[2]) is not None else "the bias is not constant"
+    bias = constant(node.inputs[2])
+    if bias is None:
+        return "the bias is not constant"
+    return None if np.isfinite(bias).all() else "the bias holds values that are not finite"
 
 
 def _conv(node: ir.Node) -> str | None:
@@ -129,6 +134,8 @@ def _binary(node: ir.Node) -> str | None:
         array = constant(value)
         if array is not None and array.dtype != np.float32:
             return f"the constant operand is {array.dtype}"
+        if array is not None and not np.isfinite(array).all():
+            return "the constant operand holds values that are not finite"
     return None
 
 

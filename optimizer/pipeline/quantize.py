@@ -181,8 +181,7 @@ class _Work:
             found, low, high = (tried, low, middle) if self.holds(tried) else (found, middle + 1, high)
         if found is None:
             return None
-        bound = "--max-drop" if self.step.max_drop is not None else "a drop of 1%"
-        note = f"{low + 1} of {len(order)} int8 parts went back to float to keep within {bound}"
+        note = f"{low + 1} of {len(order)} int8 parts went back to float to keep within {self.bound_name}"
         return dataclasses.replace(found, notes=(note,))
 
     def bargains(self, candidate: Candidate) -> list[sensitivity.Bundle]:
@@ -192,11 +191,15 @@ class _Work:
 
     def without(self, candidate: Candidate, given_up: list[sensitivity.Bundle]) -> Candidate:
         """`candidate` placed again with some groups held in float."""
-        reason = "float, to keep within --max-drop"
+        reason = f"float, to keep within {self.bound_name}"
         held = {name: reason for bundle in given_up for name in bundle.groups}
         if candidate.plan is not None and candidate.plan.dynamic:
             return self.static.dynamic(held)
         return self.static.placed(candidate.name, self.costs, held)
+
+    @property
+    def bound_name(self) -> str:
+        return "--max-drop" if self.step.max_drop is not None else f"a drop of {_USUAL_DROP:.0%}"
 
     def holds(self, judged: Judged) -> bool:
         """Whether the answers keep to the bound. Without one, a drop of 1% (or of a single sample) is borne, as long

@@ -116,7 +116,13 @@ class Static:
         assert candidate.plan is not None
         feeds = list(itertools.islice(self.feeds(), _RECOVERY_SAMPLES))
         plan = recover.second_order(
-            self.model, candidate.plan, self.statistics, lambda: feeds, saturates=not self.vnni, threads=self.threads
+            self.model,
+            candidate.plan,
+            self.statistics,
+            lambda: feeds,
+            saturates=not self.vnni,
+            per_tensor=self.step.per_tensor,
+            threads=self.threads,
         )
         reasons = {node.name: node.reason for node in candidate.nodes}
         return self._finished(dataclasses.replace(candidate, plan=plan), reasons, candidate.plain)
@@ -169,7 +175,7 @@ class Static:
         assert candidate.plan is not None
         model = emit.emit(self.model, candidate.plan)
         leave = {group.weight or "" for group in self.partition.groups if group.name in plain}
-        stored = storage.store(model, leave | self.unwanted)
+        stored = storage.store(model, leave | self.unwanted, self.step.per_tensor)
         stored |= {group.name for group in candidate.plan.stored if self._storable(candidate.plan, group)}
         model.metadata_props[machine.TARGET_KEY] = machine.WITHOUT_SATURATION if self.vnni else machine.ANY
         ports.convert(model, self._params(self.inputs, candidate.plan), self._params(self.outputs, candidate.plan))

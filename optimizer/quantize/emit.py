@@ -25,7 +25,7 @@ import onnx_ir as ir
 from optimizer.model.ports import Array
 from optimizer.quantize import storage
 from optimizer.quantize.groups import Group
-from optimizer.quantize.naming import Fresh
+from optimizer.quantize.naming import Fresh, distinct
 from optimizer.quantize.plan import Plan, Weight
 from optimizer.quantize.qparams import QParams, from_range
 
@@ -43,6 +43,7 @@ def emit(model: ir.Model, plan: Plan) -> ir.Model:
     for group in plan.stored:
         writer.store(group)
     _drop_unused(copy.graph)
+    distinct(copy.graph)
     return copy
 
 

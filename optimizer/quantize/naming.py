@@ -5,6 +5,18 @@ from __future__ import annotations
 import onnx_ir as ir
 
 
+def distinct(graph: ir.Graph) -> None:
+    """Give later ones of nodes that share a name, bodies included, a number behind it: the runtime wants them apart."""
+    taken = {node.name for node in ir.traversal.RecursiveGraphIterator(graph)}
+    seen: set[str | None] = set()
+    for node in ir.traversal.RecursiveGraphIterator(graph):
+        number, stem = 0, node.name
+        while node.name in seen or (number and node.name in taken):
+            number += 1
+            node.name = f"{stem}_{number}"
+        seen.add(node.name)
+
+
 class Fresh:
     """Gives the name asked for, or that name with a number where it is taken; every name is given once."""
 

@@ -37,6 +37,7 @@ def second_order(
     feeds: Callable[[], Iterable[Feed]],
     *,
     saturates: bool,
+    per_tensor: bool = False,
     threads: int = 1,
 ) -> Plan:
     """`plan` with weights rounded by second moments, gathered over `feeds()` in as many passes as memory asks for."""
@@ -51,7 +52,7 @@ def second_order(
         observe(model, feeds(), watched, threads=threads)
         for name in dict.fromkeys(plan.weights[group.name].name for group, _ in batch):
             readers = [pair for pair in batch if plan.weights[pair[0].name].name == name]
-            found |= _rounded(model, plan, statistics, readers, grams, saturates)
+            found |= _rounded(model, plan, statistics, readers, grams, saturates, per_tensor)
     return dataclasses.replace(plan, weights=found)
 
 
@@ -69,6 +70,7 @@ def _rounded(
     readers: Sequence[tuple[Group, Lowering]],
     grams: dict[str, Gram],
     saturates: bool,
+    per_tensor: bool,
 ) -> dict[str, Weight]:
     """New weights for groups that share one, from the moments of all their inputs together."""
     first, lowering = readers[0]
@@ -86,7 +88,7 @@ def _rounded(
     integers = rounding.second_order(split, scales, moments).reshape(rows.shape)
     if saturates and not lowering.depthwise:
         integers = _safe(integers, lowering.rows(old.values), plan, statistics, readers)
-    refitted = rounding.refit(split, integers.reshape(shape), scales, moments).reshape(-1)
+    refitted = rounding.refit(split, integers.reshape(shape), scales, moments, per_tensor).reshape(-1)
     error = rows - integers * refitted[:, None]
     found = {}
     for group, _ in readers:

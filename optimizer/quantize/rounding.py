@@ -36,11 +36,14 @@ def second_order(rows: Array, scales: Array, moments: Array) -> Array:
     return np.take_along_axis(rounded, back[:, None, :], 2).astype(np.int8)
 
 
-def refit(rows: Array, rounded: Array, scales: Array, moments: Array) -> Array:
-    """Scales [groups, O] of least error for fixed integers; those that would change sign or vanish stay."""
+def refit(rows: Array, rounded: Array, scales: Array, moments: Array, per_tensor: bool = False) -> Array:
+    """Scales [groups, O] of least error for fixed integers, one for all if `per_tensor`; those that would change sign
+    or vanish stay."""
     integers = rounded.astype(np.float64)
     against = np.matmul(integers, moments)
     above, below = (against * rows).sum(axis=2), (against * integers).sum(axis=2)
+    if per_tensor:
+        above, below = np.full_like(above, above.sum()), np.full_like(below, below.sum())
     found = np.divide(above, below, out=np.zeros_like(above), where=below > 0)
     return np.where(found > 0.5 * scales, found, scales).astype(np.float32)
 

@@ -16,42 +16,56 @@ Scales are symmetric, one per slice that a reader treats alike:
 
 The weights of groups that calibration has seen are not rounded here but in `weights`, biases corrected.
 
-Left alone: what is not float32, has fewer than 1,024 elements or one axis (biases, norms), or is a graph output.
+Left alone: what is not float32 or not finite, has fewer than 1,024 elements or one axis (biases, norms), or is a graph
+output. A weight that `restored` was called for already is not stored a second time.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 import numpy as np
 import onnx_ir as ir
 
 from optimizer.model.ports import Array
 from optimizer.ops import int8
-from optimizer.quantize.naming import Fresh
+from optimizer.quantize.naming import Fresh, distinct
 
 SMALLEST = 1024
 _TOP = 127
+_RESTORES = "optimize.restores"
+"""Key of a value's `meta`: the name of the float weight that it stands for."""
 _LARGE_TABLE = 2**20
 """Elements from which keeping a table int8 in memory is worth the two kernels behind each lookup."""
 
 
-def store(model: ir.Model, leave: Collection[str] = ()) -> set[str]:
+def store(model: ir.Model, leave: Collection[str] = (), per_tensor: bool = False) -> set[str]:
     """Turn the float weights of `model`, but those called in `leave`, into int8 storage, in place.
 
     Returns the names of the nodes that read them.
     """
     graph, fresh = model.graph, Fresh(model.graph)
+    made = {str(out.meta[_RESTORES]): out for node in graph for out in node.outputs if _RESTORES in out.meta}
     readers: set[str] = set()
     for name, value in list(graph.initializers.items()):
-        array = int8.constant(value)
-        if array is None or array.dtype != np.float32 or array.ndim < 2 or array.size < SMALLEST or name in leave:
-            continue
-        if value.is_graph_output() or not value.uses():
+        if name in leave or value.is_graph_output() or not value.uses() or not storable(value):
             continue
         readers |= {use.node.name or "" for use in value.uses()}
-        _store(graph, fresh, name, value, array)
+        if name in made:
+            _give(value, made[name])
+        else:
+            _store(graph, fresh, name, value, per_tensor)
+        del graph.initializers[name]
+    distinct(graph)
     return readers
+
+
+def storable(value: ir.Value) -> bool:
+    """Whether `value` is a weight that int8 storage is for."""
+    array = int8.constant(value)
+    if array is None or array.dtype != np.float32 or array.ndim < 2 or array.size < SMALLEST:
+        return False
+    return bool(np.isfinite(array).all())
 
 
 def restored(graph: ir.Graph, fresh: Fresh, name: str, integers: Array, scale: Array) -> ir.Value:
@@ -61,23 +75,27 @@ def restored(graph: ir.Graph, fresh: Fresh, name: str, integers: Array, scale: A
     product = ir.node("Mul", [cast.outputs[0], factor], name=f"{name}_Restore")
     _typed(cast, fresh(f"{name}_cast"), stored.shape)
     _typed(product, fresh(f"{name}_restored"), stored.shape)
+    product.outputs[0].meta[_RESTORES] = name
     graph.insert_before(graph[0], [cast, product])
     return product.outputs[0]
 
 
-def _store(graph: ir.Graph, fresh: Fresh, name: str, value: ir.Value, array: Array) -> None:
-    uses = tuple(value.uses())
-    rounded, scale = _rounded(array, _axes(array, uses[0].node, uses[0].idx))
-    if array.size >= _LARGE_TABLE and all(_row_lookup(use.node, use.idx) for use in uses):
+def _give(old: ir.Value, new: ir.Value) -> None:
+    for use in tuple(old.uses()):
+        use.node.replace_input_with(use.idx, new)
+
+
+def _store(graph: ir.Graph, fresh: Fresh, name: str, value: ir.Value, per_tensor: bool) -> None:
+    uses, array = tuple(value.uses()), int8.constant(value)
+    assert array is not None
+    rounded, scale = _rounded(array, range(array.ndim) if per_tensor else _axes(array, uses[0].node, uses[0].idx))
+    if array.size >= _LARGE_TABLE and not per_tensor and all(_row_lookup(use.node, use.idx) for use in uses):
         integers = _constant(graph, fresh(f"{name}_int8"), rounded)
         factor = _constant(graph, fresh(f"{name}_scale"), scale)
         for use in uses:
             _gather(fresh, use.node, integers, factor)
     else:
-        product = restored(graph, fresh, name, rounded, scale)
-        for use in uses:
-            use.node.replace_input_with(use.idx, product)
-    del graph.initializers[name]
+        _give(value, restored(graph, fresh, name, rounded, scale))
 
 
 def _gather(fresh: Fresh, node: ir.Node, integers: ir.Value, factor: ir.Value) -> None:
@@ -121,8 +139,9 @@ def _axes(array: Array, node: ir.Node, index: int) -> tuple[int, ...]:
     return every[1:]
 
 
-def _rounded(array: Array, axes: tuple[int, ...]) -> tuple[Array, Array]:
+def _rounded(array: Array, axes: Sequence[int]) -> tuple[Array, Array]:
     """int8 values and float32 scales (axes kept as 1), shrunk where that lowers the squared error."""
+    axes = tuple(axes)
     top = np.maximum(np.abs(array).max(axis=axes, keepdims=True), 1e-12)
     best, least = top / _TOP, np.full(top.shape, np.inf)
     for share in np.linspace(1.0, 0.8, 9):

@@ -101,12 +101,10 @@ def _scales(
     """The scales that one group needs, shape [O]; a group that computes in float has no `source`."""
     source, bias = sources.get(group.inputs[0]), float_bias(model, group, len(rows))
     scales = qparams.weight_scales(rows, 0)
-    if source is None:
-        return scales
-    if how.saturates and not lowering.depthwise:
+    if source is not None and how.saturates and not lowering.depthwise:
         low, high = ANY if group.name in how.dynamic else reach(source, channels[group.inputs[0]], lowering)
         scales = saturation.limited(rows, scales, low, high)
-    if bias is not None:
+    if source is not None and bias is not None:
         scales = np.maximum(scales, np.abs(bias) / (source.scale * _INT32)).astype(np.float32)
     return np.full_like(scales, scales.max()) if how.per_tensor else scales
 
