@@ -10,6 +10,7 @@ are never built, so the cost does not grow with the image.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -21,13 +22,27 @@ POSITIONS = 192
 
 @dataclasses.dataclass(frozen=True)
 class Window:
-    """How a convolution looks at its input. `pads` are (begin..., end...) per spatial axis, as in ONNX."""
+    """How a convolution looks at its input. `pads` are (begin..., end...) per spatial axis, as in ONNX; if `auto_pad`
+    is SAME_UPPER or SAME_LOWER they follow from the size of the input instead."""
 
     kernel: tuple[int, ...]
     strides: tuple[int, ...]
     dilations: tuple[int, ...]
     pads: tuple[int, ...]
     groups: int = 1
+    auto_pad: str = "NOTSET"
+
+    def edges(self, sizes: Sequence[int]) -> tuple[int, ...]:
+        """The pads around an input of these spatial sizes: SAME gives ``ceil(size / stride)`` positions, with the odd
+        pixel at the end (UPPER) or at the begin (LOWER)."""
+        if not self.auto_pad.startswith("SAME"):
+            return (0,) * len(self.pads) if self.auto_pad == "VALID" else self.pads
+        total = [
+            max((-(-size // stride) - 1) * stride + (length - 1) * dilation + 1 - size, 0)
+            for size, length, stride, dilation in zip(sizes, self.kernel, self.strides, self.dilations, strict=True)
+        ]
+        small, large = [amount // 2 for amount in total], [amount - amount // 2 for amount in total]
+        return tuple(small + large if self.auto_pad == "SAME_UPPER" else large + small)
 
 
 @dataclasses.dataclass
@@ -85,8 +100,9 @@ class Gram:
 def windows(batch: Array, window: Window) -> Array:
     """Input windows of a convolution at up to `POSITIONS` output positions, float32 [groups, rows, K]."""
     spatial = len(window.kernel)
-    edges = [(0, 0), (0, 0), *((window.pads[i], window.pads[i + spatial]) for i in range(spatial))]
-    padded = np.pad(batch, edges) if any(window.pads) else batch
+    pads = window.edges(batch.shape[2:])
+    edges = [(0, 0), (0, 0), *((pads[i], pads[i + spatial]) for i in range(spatial))]
+    padded = np.pad(batch, edges) if any(pads) else batch
     reach = [dilation * (size - 1) + 1 for dilation, size in zip(window.dilations, window.kernel, strict=True)]
     axes = tuple(range(2, 2 + spatial))
     if any(size < need for size, need in zip(padded.shape[2:], reach, strict=True)):

@@ -67,4 +67,5 @@ def conv_window(node: ir.Node, lowering: Lowering) -> Window:
         ints("dilations", 1, spatial),
         ints("pads", 0, 2 * spatial),
         lowering.groups,
+        node.attributes.get_string("auto_pad", "NOTSET") or "NOTSET",
     )

@@ -13,8 +13,8 @@ A group in dynamic form instead reads its input through one DynamicQuantizeLinea
 own values: ``MatMulInteger``, ``Cast``, ``Mul`` by both scales, and a float ``Add`` of the bias, which the runtime
 fuses into one kernel that writes float.
 
-Views share the parameters of their input. A MatMul's bias stays a float Add, of shape [1, N] so that the runtime does
-not turn the pair into a float Gemm. HardSigmoid becomes the addition described in `ops.int8`.
+Views share the parameters of their input. A MatMul of matrices with a bias becomes a Gemm (in float the runtime makes
+one of it anyway); of more axes, the bias stays a float Add. HardSigmoid becomes the addition described in `ops.int8`.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ import numpy as np
 import onnx_ir as ir
 
 from optimizer.model.ports import Array
+from optimizer.ops import int8
 from optimizer.quantize import storage
 from optimizer.quantize.groups import Group
 from optimizer.quantize.naming import Fresh, distinct
@@ -156,7 +157,8 @@ class _Writer:
             return True
         output = self.values[group.output]
         only_int8 = self.readers.get(group.output, 0) == len(list(output.uses())) and not output.is_graph_output()
-        return only_int8 and len(group.nodes) == 1 + (group.low > -np.inf or group.high < np.inf)
+        clipped = group.low > -np.inf or group.high < np.inf
+        return only_int8 and (len(group.nodes) == 1 + clipped or self._is_gemm(group))
 
     def _dequantized(self, name: str) -> ir.Value:
         """``DQ(Q(value))`` of the value called `name`, made on first use, right behind the value's producer."""
@@ -199,9 +201,11 @@ class _Writer:
         head.replace_input_with(1, dq)
         if weight.bias is None:
             return
-        if group.op == "MatMul":
+        if group.op == "MatMul" and not self._is_gemm(group):
             self._bias_add(group, weight.bias.reshape(1, -1).astype(np.float32))
             return
+        if group.op == "MatMul":
+            self._make_gemm(group, head)
         unit = (scales.astype(np.float64) * self.plan.activations[group.inputs[0]].scale).astype(np.float32)
         integers = np.clip(np.rint(weight.bias / unit.astype(np.float64)), -_INT32, _INT32).astype(np.int32)
         zero = np.zeros(unit.shape, np.int32)
@@ -209,6 +213,18 @@ class _Writer:
         if len(head.inputs) < 3:
             head.resize_inputs(3)
         head.replace_input_with(2, dq)
+
+    def _is_gemm(self, group: Group) -> bool:
+        """Whether a MatMul with a bias is one of matrices, of which the runtime would make a float Gemm."""
+        head = self.nodes[group.name]
+        return group.op == "MatMul" and group.bias is not None and int8.rank(head.inputs[0]) == 2
+
+    def _make_gemm(self, group: Group, head: ir.Node) -> None:
+        """Let the MatMul of a group be a Gemm that stands for the Add behind it too."""
+        add = self.nodes[group.nodes[1]]
+        head.op_type = "Gemm"
+        self._take_over(add.outputs[0], head.outputs[0])
+        self.graph.remove(add, safe=True)
 
     def _bias_add(self, group: Group, bias: Array) -> None:
         add = self.nodes[group.nodes[1]]

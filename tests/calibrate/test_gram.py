@@ -26,6 +26,18 @@ CONVOLUTIONS = {
     "grouped": ("group = 2", (4, 3, 3, 3), Window((3, 3), (1, 1), (1, 1), (0,) * 4, 2), (2, 6, 6, 6)),
     "depthwise": ("group = 4", (4, 1, 3, 3), Window((3, 3), (1, 1), (1, 1), (0,) * 4, 4), (2, 4, 6, 6)),
     "1-D": ("strides = [2]", (4, 3, 5), Window((5,), (2,), (1,), (0, 0)), (2, 3, 11)),
+    "same, odd pixel last": (
+        'auto_pad = "SAME_UPPER", strides = [2, 1]',
+        (4, 3, 3, 4),
+        Window((3, 4), (2, 1), (1, 1), (0,) * 4, auto_pad="SAME_UPPER"),
+        (2, 3, 6, 7),
+    ),
+    "same, odd pixel first": (
+        'auto_pad = "SAME_LOWER", dilations = [2, 1]',
+        (4, 3, 3, 4),
+        Window((3, 4), (1, 1), (2, 1), (0,) * 4, auto_pad="SAME_LOWER"),
+        (2, 3, 6, 7),
+    ),
     "3-D": ("", (4, 2, 2, 2, 2), Window((2, 2, 2), (1,) * 3, (1,) * 3, (0,) * 6), (1, 2, 4, 4, 4)),
 }
 

@@ -83,14 +83,11 @@ REFUSED: list[tuple[str, dict[str, Array], str]] = [
 ]
 
 
-UNFUSED = pytest.param("MatMul of a matrix and bias", marks=pytest.mark.xfail(reason="a float Gemm is made of it"))
-
-
 def net(text: str, arrays: dict[str, Array]):  # type: ignore[no-untyped-def]
     return build("g (" + text + " }", arrays)
 
 
-@pytest.mark.parametrize("name", [UNFUSED, *(name for name in ACCEPTED if name not in UNFUSED.values)])
+@pytest.mark.parametrize("name", ACCEPTED)
 def test_the_runtime_computes_in_int8_what_a_row_accepts(name: str) -> None:
     float_model = net(*ACCEPTED[name])
     assert [int8.refusal(node) for node in float_model.graph] == [None] * len(float_model.graph)

@@ -215,9 +215,18 @@ def test_a_product_read_by_int8_kernels_only_writes_uint8_and_loses_its_relu() -
         assert noise(evaluate(int8, feed)[0], evaluate(model, feed)[0]) < 0.03
 
 
+def test_a_product_of_matrices_with_a_bias_becomes_a_gemm_that_writes_uint8() -> None:
+    body = "a = MatMul(x, w) s = Add(b, a) r = Relu(s) y = MatMul(r, v)"
+    model = net("float[2,8] x", body, {"w": normal(8, 8), "b": normal(8), "v": normal(8, 4)})
+    int8 = quantized(model)
+    assert (ops(int8)["Relu"], ops(int8)["Add"], ops(int8)["Gemm"], ops(int8)["QuantizeLinear"]) == (0, 0, 1, 2)
+    for feed in feeds(model):
+        assert noise(evaluate(int8, feed)[0], evaluate(model, feed)[0]) < 0.03
+
+
 def test_a_product_with_a_bias_writes_float_whoever_reads_it() -> None:
     body = "a = MatMul(x, w) s = Add(a, b) r = Relu(s) y = MatMul(r, v)"
-    model = net("float[2,8] x", body, {"w": normal(8, 8), "b": normal(8), "v": normal(8, 4)})
+    model = net("float[1,2,8] x", body, {"w": normal(8, 8), "b": normal(8), "v": normal(8, 4)})
     int8 = quantized(model)
     assert (ops(int8)["Relu"], ops(int8)["Add"]) == (1, 1)
     for feed in feeds(model):

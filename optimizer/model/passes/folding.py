@@ -78,6 +78,13 @@ def _product(node: ir.Node, arrays: Sequence[Array | None]) -> float:
     return float(left.size * right.size / max(left.shape[-1], 1))
 
 
+def _norm(node: ir.Node, arrays: Sequence[Array | None]) -> float:
+    """Of weights, as weight standardization has it. Before opset 14 training had no attribute but more outputs."""
+    if len(node.outputs) > 1 and not node.attributes.get_int("training_mode", 0):
+        return math.inf
+    return _total(node, arrays)
+
+
 def _rows(bound: Bound, names: str) -> dict[str, Bound]:
     return dict.fromkeys(names.split(), bound)
 
@@ -89,6 +96,7 @@ BOUNDS: dict[str, Bound] = {
     **_rows(_broadcast, "Add And Div Equal Greater GreaterOrEqual Less LessOrEqual Max Min Mod Mul Or Pow Sub Sum "
                         "Where Xor"),
     **_rows(_total, "Concat"),
+    "BatchNormalization": _norm,
     "ConstantOfShape": _shape_input(0),
     "Expand": _shape_input(1),
     "Gather": _gather,

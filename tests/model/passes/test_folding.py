@@ -173,3 +173,30 @@ def test_a_constant_that_is_an_output_stays() -> None:
         "agraph (float[2] x) => (float[2] y, float[1] z) { z = Constant <value = float[1] {6.0}> () y = Add (x, z) }"
     )
     assert lift_constants(net) == 0
+
+
+def test_standardized_weights_are_evaluated_though_their_norm_is_in_training_mode() -> None:
+    text = """agraph (float[1,4,6,6] x) => (float[A,B,C,D] y) { f = Reshape (w, flat)
+        n, m, v = BatchNormalization <training_mode = 1> (f, gain, shift, zero, one) k = Reshape (n, back)
+        y = Conv (x, k) }"""
+    constants = {
+        "w": RNG.standard_normal((5, 4, 3, 3)).astype(np.float32),
+        "flat": np.array([1, 5, -1]),
+        "gain": RNG.standard_normal(5).astype(np.float32),
+        "shift": RNG.standard_normal(5).astype(np.float32),
+        "zero": np.zeros(5, np.float32),
+        "one": np.ones(5, np.float32),
+        "back": np.array([5, 4, 3, 3]),
+    }
+    net = build(text, constants)
+    before = net.clone()
+    assert fold_constants(net) == 3
+    assert list(ops(net)) == ["Conv"]
+    assert_same(before, net)
+
+
+def test_a_norm_that_trains_by_its_outputs_is_left_to_the_runtime() -> None:
+    text = """agraph (float[1,5,6] x) => (float[A,B,C] y) {
+        n, m, v, p, q = BatchNormalization (w, gain, zero, zero, one) y = Add (x, n) }"""
+    constants = {"w": np.ones((1, 5, 6), np.float32), **dict.fromkeys(("gain", "zero", "one"), np.ones(5, np.float32))}
+    assert fold_constants(build(text, constants, opset=13)) == 0
