@@ -10,13 +10,19 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from optimizer.bench.compare import bench
     from optimizer.model.io import load, save
+    from optimizer.pipeline.finetune import finetune
+    from optimizer.pipeline.inspect import inspect
+    from optimizer.pipeline.prune import prune
     from optimizer.pipeline.quantize import quantize
 
-__all__ = ["bench", "load", "quantize", "save"]
+__all__ = ["bench", "finetune", "inspect", "load", "prune", "quantize", "save"]
 
 _HOMES = {
     "bench": "optimizer.bench.compare",
+    "finetune": "optimizer.pipeline.finetune",
+    "inspect": "optimizer.pipeline.inspect",
     "load": "optimizer.model.io",
+    "prune": "optimizer.pipeline.prune",
     "quantize": "optimizer.pipeline.quantize",
     "save": "optimizer.model.io",
 }

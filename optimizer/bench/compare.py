@@ -14,14 +14,14 @@ from optimizer.bench import earlier, gates, measure, yardstick
 from optimizer.bench.attribution import attribute
 from optimizer.bench.earlier import Earlier
 from optimizer.bench.errors import by_tensor
-from optimizer.bench.figures import gather
+from optimizer.bench.figures import exact, gather
 from optimizer.bench.gates import Figure, Gate
 from optimizer.bench.measure import Plan, Race, Start
-from optimizer.bench.settings import Bench
 from optimizer.bench.subject import Subject, open_all
 from optimizer.bench.yardstick import Peak
 from optimizer.calibrate.metrics import compare_outputs
 from optimizer.errors import ConfigError
+from optimizer.recipe import Bench, Run
 from optimizer.report.records import Accuracy, Change, Latency, Machine, Result, to_json
 from optimizer.runtime import machine, stats
 
@@ -47,33 +47,49 @@ class Silent:
 def bench(
     baseline: Path | str,
     candidates: Sequence[Path | str] = (),
-    settings: Bench | None = None,
+    step: Bench | None = None,
+    run: Run | None = None,
     *,
     progress: Progress | None = None,
 ) -> list[Result]:
     """Compare every candidate with the baseline: one result each, gates judged but not enforced.
 
-    Without a candidate the baseline is measured against itself, or against the earlier run in `settings.baseline`.
+    Without a candidate the baseline is measured against itself, or against the earlier run in `step.baseline`.
     Raises `UserError`.
     """
-    settings, progress = settings or Bench(), progress or Silent()
-    wanted = tuple(gates.parse(text) for text in settings.fail_if)
-    if settings.baseline is not None and candidates:
+    step, run, progress = step or Bench(), run or Run(), progress or Silent()
+    wanted = tuple(gates.parse(text) for text in step.fail_if)
+    if step.baseline is not None and candidates:
         raise ConfigError("--baseline FILE takes the place of the baseline: give one model only")
-    kept = earlier.load(settings.baseline) if settings.baseline is not None else None
-    run = _measured([Path(baseline), *map(Path, candidates)], settings, wanted, progress)
+    kept = earlier.load(step.baseline) if step.baseline is not None else None
+    measured = _measured([Path(baseline), *map(Path, candidates)], step, run, wanted, progress)
     found = []
-    for lane in run.lanes:
-        result, figures = run.result(lane, kept)
+    for lane in measured.lanes:
+        result, figures = measured.result(lane, kept)
         found.append(dataclasses.replace(result, gates=tuple(gates.judge(gate, figures) for gate in wanted)))
     return found
 
 
+def unmeasured(
+    baseline: Path | str, candidate: Path | str, step: Bench, run: Run, *, progress: Progress | None = None
+) -> Result:
+    """Compare in size and answers alone: nothing is timed, and gates on what would be measured are not judged."""
+    wanted = [gates.parse(text) for text in step.fail_if]
+    first, second = open_all([Path(baseline), Path(candidate)], run)
+    result = dataclasses.replace(
+        _sizes(first, second, machine.describe(run.threads)),
+        accuracy=_accuracy(first, second, step.metric, progress or Silent()),
+        warnings=tuple(f"gate not judged, since nothing is timed: {gate.text}" for gate in wanted if gate.measured),
+    )
+    judged = tuple(gates.judge(gate, exact(result)) for gate in wanted if not gate.measured)
+    return dataclasses.replace(result, gates=judged)
+
+
 @dataclasses.dataclass(frozen=True)
-class _Run:
+class _Measured:
     """Everything that was measured, before it is put into words."""
 
-    settings: Bench
+    step: Bench
     subjects: Sequence[Subject]
     accuracies: Sequence[Accuracy]
     """One for each candidate."""
@@ -95,23 +111,16 @@ class _Run:
         starts = [self.starts[0], self.starts[subject]] if self.starts else []
         result = self._result(pair, lane, starts)
         figures = gather(result, self.race, lane, starts)
-        if self.settings.save_baseline is not None and subject == len(self.subjects) - 1:
-            earlier.save(self.settings.save_baseline, result, self.race, lane)
+        if self.step.save_baseline is not None and subject == len(self.subjects) - 1:
+            earlier.save(self.step.save_baseline, result, self.race, lane)
         if kept is None:
             return result, figures
         compared = earlier.compare(result, kept, self.race, lane)
         return compared, earlier.figures(compared, figures)
 
     def _result(self, pair: tuple[Subject, Subject], lane: int, starts: Sequence[Sequence[Start]]) -> Result:
-        first, second = pair
-        return Result(
-            command="bench",
-            input=str(first.path),
-            output=str(second.path),
-            size_bytes=Change(first.size, second.size),
-            params=Change(first.cost.params, second.cost.params),
-            macs=Change(first.cost.macs, second.cost.macs),
-            machine=self.where,
+        return dataclasses.replace(
+            _sizes(*pair, self.where),
             latency_ms=_latency(self.race, lane),
             accuracy=self.accuracies[lane - 1] if self.accuracies else None,
             throughput=Change(self._rate(0), self._rate(lane)),
@@ -124,16 +133,16 @@ class _Run:
 
     def _rate(self, lane: int) -> float:
         """Samples a second: with one caller by the clock of its runs, with several by that of their windows."""
-        times = self.race.times.runs if self.settings.concurrency == 1 else self.race.times.counted
-        return self.settings.batch / float(np.median(times[lane].times))
+        times = self.race.times.runs if self.step.concurrency == 1 else self.race.times.counted
+        return self.step.batch / float(np.median(times[lane].times))
 
     def _details(self, lane: int) -> dict[str, Any]:
         same = self.race.same
         return {
-            "batch": self.settings.batch,
-            "concurrency": self.settings.concurrency,
-            "spin": self.settings.spin,
-            "inconclusive": self.settings.inconclusive,
+            "batch": self.step.batch,
+            "concurrency": self.step.concurrency,
+            "spin": self.step.spin,
+            "inconclusive": self.step.inconclusive,
             "sittings": int(self.race.times.sittings.max()) + 1,
             "latency_quantiles_ms": {"before": _curve(self.race, 0), "after": _curve(self.race, lane)},
             "same_model_twice": {"speedup": same.speedup, "ci95": [same.lo, same.hi]},
@@ -143,7 +152,7 @@ class _Run:
         if self.peak is None:
             return {}
         self.progress.stage("profiling")
-        typical, threads = self.race.times.quantiles(0).p50, self.settings.threads
+        typical, threads = self.race.times.quantiles(0).p50, self.where.threads
         found = {"per_op": to_json(attribute(*pair, threads, typical, self.peak))}
         if pair[0] is pair[1]:
             return found
@@ -166,36 +175,48 @@ class _Run:
             )
         if self.where.threads > cores:
             found.append(f"{self.where.threads} threads are more than the {cores:g} cores there are")
-        if self.settings.spin:
+        if self.step.spin:
             found.append("measured with spinning threads, each model in a process of its own (--spin)")
         return tuple(dict.fromkeys(found))
 
 
-def _measured(paths: Sequence[Path], settings: Bench, wanted: Sequence[Gate], progress: Progress) -> _Run:
-    where = machine.describe(settings.threads)
-    subjects = open_all(paths, settings)
-    accuracies = [_accuracy(subjects[0], candidate, settings, progress) for candidate in subjects[1:]]
+def _measured(paths: Sequence[Path], step: Bench, run: Run, wanted: Sequence[Gate], progress: Progress) -> _Measured:
+    where = machine.describe(run.threads)
+    subjects = open_all(paths, run)
+    accuracies = [_accuracy(subjects[0], candidate, step.metric, progress) for candidate in subjects[1:]]
     plan = Plan(
         models=tuple(subject.path for subject in subjects),
-        feeds=tuple(subject.timed(settings.batch) for subject in subjects),
-        threads=settings.threads,
-        spin=settings.spin,
-        callers=settings.concurrency,
-        budget=settings.time_budget * max(1, len(subjects) - 1),
-        runs=settings.runs,
-        yardstick=settings.save_baseline is not None or settings.baseline is not None,
-        seed=settings.seed,
+        feeds=tuple(subject.timed(step.batch) for subject in subjects),
+        threads=run.threads,
+        spin=step.spin,
+        callers=step.concurrency,
+        budget=step.time_budget * max(1, len(subjects) - 1),
+        runs=step.runs,
+        yardstick=step.save_baseline is not None or step.baseline is not None,
+        seed=run.seed,
     )
     race = measure.run(plan, progress.stage("timing"))
-    needs_starts = settings.memory or any(gate.metric in ("memory", "load", "first_run") for gate in wanted)
+    needs_starts = step.memory or any(gate.metric in ("memory", "load", "first_run") for gate in wanted)
     starts = measure.start(plan, progress.stage("starting", measure.STARTS * len(paths))) if needs_starts else []
-    peak = yardstick.peak(settings.threads) if settings.per_op else None
-    return _Run(settings, subjects, accuracies, where, race, starts, peak, progress)
+    peak = yardstick.peak(run.threads) if step.per_op else None
+    return _Measured(step, subjects, accuracies, where, race, starts, peak, progress)
 
 
-def _accuracy(first: Subject, second: Subject, settings: Bench, progress: Progress) -> Accuracy:
+def _sizes(first: Subject, second: Subject, where: Machine) -> Result:
+    return Result(
+        command="bench",
+        input=str(first.path),
+        output=str(second.path),
+        size_bytes=Change(first.size, second.size),
+        params=Change(first.cost.params, second.cost.params),
+        macs=Change(first.cost.macs, second.cost.macs),
+        machine=where,
+    )
+
+
+def _accuracy(first: Subject, second: Subject, metric: str | None, progress: Progress) -> Accuracy:
     tick = progress.stage("comparing answers", len(first.samples))
-    return compare_outputs(first.session, second.session, first.samples, second.samples, settings.metric, tick=tick)
+    return compare_outputs(first.session, second.session, first.samples, second.samples, metric, tick=tick)
 
 
 def _latency(race: Race, lane: int) -> Latency:

@@ -22,16 +22,15 @@ _QUANTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99}
 
 def gather(result: Result, race: Race, lane: int, starts: Sequence[Sequence[Start]]) -> dict[str, Figure]:
     """All figures of the candidate on `lane` of the race; `starts` holds baseline's and candidate's, or nothing."""
-    found = {
-        "size": _exact(result.size_bytes),
-        "params": _exact(result.params),
-        "macs": _exact(result.macs),
-        **times(race, lane),
-    }
+    found = {**exact(result), **times(race, lane)}
     if result.throughput is not None:
         found["throughput"] = _throughput(race, lane, result.throughput.after)
-    if starts:
-        found |= _started(*starts)
+    return found | (_started(*starts) if starts else {})
+
+
+def exact(result: Result) -> dict[str, Figure]:
+    """The figures that need no measuring."""
+    found = {"size": _exact(result.size_bytes), "params": _exact(result.params), "macs": _exact(result.macs)}
     return found | (_answers(result.accuracy) if result.accuracy else {})
 
 

@@ -54,6 +54,9 @@ _KINDS = {
 _UNITS = {name: units for names, units in _KINDS.items() for name in names}
 """Units of the absolute figures, in the unit of the records (ms, bytes)."""
 
+MEASURED = {"latency", "p50", "p90", "p99", "throughput", "load", "first_run", "memory"}
+"""What is not the same in every run."""
+
 _NO_RATIO = {"drop", "agreement", "cosine", "sqnr", "max_error"}
 
 _COMPARE: dict[str, Callable[[float, float], bool]] = {
@@ -74,6 +77,11 @@ class Gate:
     op: str
     bound: float
     side: Side
+
+    @property
+    def measured(self) -> bool:
+        """Whether its figure differs from run to run."""
+        return self.metric in MEASURED
 
     @property
     def fails(self) -> Callable[[float], bool]:
@@ -126,14 +134,20 @@ def judge(gate: Gate, figures: Mapping[str, Figure]) -> GateResult:
     )
 
 
-def enforce(results: Sequence[Result], inconclusive: Literal["pass", "fail"]) -> None:
-    """Raise `BoundMissed`, naming them, if gates were missed or, with `fail`, could not be decided."""
+def failing(result: Result, inconclusive: Literal["pass", "fail"]) -> list[GateResult]:
+    """The gates that were missed or, with `fail`, could not be decided."""
     bad = {"missed", "inconclusive"} if inconclusive == "fail" else {"missed"}
-    found = [(result, gate) for result in results for gate in result.gates if gate.status in bad]
-    if found:
-        said = (
-            f"{_name(result, results)}gate {gate.status}: {gate.condition}: {gate.message}" for result, gate in found
-        )
+    return [gate for gate in result.gates if gate.status in bad]
+
+
+def enforce(results: Sequence[Result], inconclusive: Literal["pass", "fail"]) -> None:
+    """Raise `BoundMissed`, naming them, if there are gates that are `failing`."""
+    said = [
+        f"{_name(result, results)}gate {gate.status}: {gate.condition}: {gate.message}"
+        for result in results
+        for gate in failing(result, inconclusive)
+    ]
+    if said:
         raise BoundMissed("; ".join(said))
 
 

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import onnx_ir as ir
 
-from optimizer.bench.settings import Bench
 from optimizer.data import fit
 from optimizer.data.samples import Samples
 from optimizer.data.spec import open_samples
 from optimizer.errors import ConfigError, DataError
 from optimizer.model import cost, io, ports
 from optimizer.model.ports import Array, Feed
+from optimizer.recipe import Run
 from optimizer.runtime.session import Options, Session, open_session
 
 TIMED_SAMPLES = 16
@@ -45,13 +45,13 @@ class Subject:
         return list(self.samples.subset(places).batches(batch))
 
 
-def open_all(paths: Sequence[Path], settings: Bench) -> list[Subject]:
+def open_all(paths: Sequence[Path], run: Run) -> list[Subject]:
     """Open every model; the first is the baseline, and the others take what it takes. Raises `UserError`."""
     found: list[Subject] = []
     for path in paths:
         model = io.load(path)
-        session = open_session(path, Options(threads=settings.threads))
-        samples = _samples(model, session, settings, found[0].samples if found else None)
+        session = open_session(path, Options(threads=run.threads))
+        samples = _samples(model, session, run, found[0].samples if found else None)
         if not len(samples):
             raise DataError(f"{samples.source}: no samples in it; give at least one")
         session.run(samples[0])
@@ -59,7 +59,7 @@ def open_all(paths: Sequence[Path], settings: Bench) -> list[Subject]:
     return found
 
 
-def _samples(model: ir.Model, session: Session, settings: Bench, first: Samples | None) -> Samples:
+def _samples(model: ir.Model, session: Session, run: Run, first: Samples | None) -> Samples:
     if first is not None and first.synthetic:
         return dataclasses.replace(first, reader=_Converted(first, fit.Target.of(model)), indices=range(len(first)))
 
@@ -71,7 +71,7 @@ def _samples(model: ir.Model, session: Session, settings: Bench, first: Samples 
         return True
 
     return open_samples(
-        settings.data, model, count=settings.samples, seed=settings.seed, dims=dict(settings.dims), runs=runs
+        run.data, model, count=run.samples, seed=run.seed, images=run.images, dims=dict(run.dims), runs=runs
     )
 
 

@@ -9,6 +9,7 @@ import typer
 
 from optimizer.cli import options
 from optimizer.errors import ConfigError
+from optimizer.recipe import Bench, Run
 
 
 def bench(
@@ -51,15 +52,7 @@ def bench(
     report: options.Reports = None,
 ) -> None:
     """Compare models in speed, memory, size and answers; fail if a gate is missed."""
-    from optimizer.bench import gates
-    from optimizer.bench.compare import bench as run
-    from optimizer.bench.settings import Bench
-    from optimizer.cli import bench_display, display
-    from optimizer.report import write
-
-    settings = Bench(
-        data=data,
-        samples=samples,
+    step = Bench(
         metric=metric,
         fail_if=tuple(fail_if or ()),
         inconclusive=inconclusive,
@@ -67,22 +60,24 @@ def bench(
         memory=memory,
         runs=_runs(runs),
         time_budget=time_budget,
-        threads=threads,
         batch=batch,
-        dims=options.sizes(dim),
         concurrency=concurrency,
         spin=spin,
         save_baseline=save_baseline,
         baseline=earlier,
-        seed=seed,
     )
+    run = Run(data=data, samples=samples, seed=seed, threads=threads, dims=options.sizes(dim))
+    from optimizer.bench import compare, gates
+    from optimizer.cli import bench_display, display
+    from optimizer.report import write
+
     write.check(report or [])
     with display.progress(quiet or as_json) as progress:
-        results = run(baseline, candidates or [], settings, progress=progress)
+        results = compare.bench(baseline, candidates or [], step, run, progress=progress)
     bench_display.show(results, as_json=as_json, quiet=quiet)
     write.write(results, report or [])
     write.summarize(results)
-    gates.enforce(results, settings.inconclusive)
+    gates.enforce(results, step.inconclusive)
 
 
 def _runs(text: str) -> int | None:

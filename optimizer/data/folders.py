@@ -27,6 +27,7 @@ from optimizer.data.order import natural
 from optimizer.errors import DataError
 from optimizer.model import tensor_file
 from optimizer.model.ports import Array
+from optimizer.recipe import Preprocess
 
 SETS = "test_data_set_*"
 ARRAYS = {".npz", ".npy"}
@@ -34,7 +35,7 @@ _NOTES = {".txt", ".md", ".rst", ".json", ".toml", ".yaml", ".yml", ".csv"}
 _INPUT = re.compile(r"input_(\d+)\.pb")
 
 
-def read(folder: Path, target: fit.Target, how: images.Preprocess) -> fit.Fitted:
+def read(folder: Path, target: fit.Target, how: Preprocess) -> fit.Fitted:
     """The samples in `folder`. Raises `DataError`."""
     sets = natural(path for path in folder.glob(SETS) if path.is_dir()) or ([folder] if _is_set(folder) else [])
     if sets:

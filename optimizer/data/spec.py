@@ -8,11 +8,11 @@ from pathlib import Path
 import onnx_ir as ir
 
 from optimizer.data import axes, fit, folders, function, sizes, synthetic
-from optimizer.data.images import Preprocess
 from optimizer.data.samples import Samples
 from optimizer.errors import ConfigError, DataError
 from optimizer.model import shapes
 from optimizer.model.ports import Feed
+from optimizer.recipe import Preprocess
 
 DEFAULT_COUNT = 32
 

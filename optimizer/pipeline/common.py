@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import json
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -23,7 +22,7 @@ from optimizer.data.spec import open_samples
 from optimizer.errors import DataError
 from optimizer.model import cleanup, cost, io, shapes
 from optimizer.model.ports import Feed
-from optimizer.recipe import Run
+from optimizer.recipe import Recipe, Run, Step, text
 from optimizer.report.records import Accuracy, Change, Latency, Result
 from optimizer.runtime import machine, stats, timing
 from optimizer.runtime.session import Options, open_session
@@ -80,7 +79,9 @@ def prepare(path: Path, model: ir.Model, run: Run) -> Subject:
             return False
         return True
 
-    samples = open_samples(run.data, model, count=run.samples, seed=run.seed, dims=dict(run.dims), runs=runs)
+    samples = open_samples(
+        run.data, model, count=run.samples, seed=run.seed, images=run.images, dims=dict(run.dims), runs=runs
+    )
     if not len(samples):
         raise DataError(f"{samples.source}: no samples in it; give at least one")
     session.run(samples[0])
@@ -145,21 +146,20 @@ def accuracy(
 
 
 def write(
-    result: Result, candidate: ir.Model, source: Path, target: Path, run: Run, step: object, *, force: bool
+    result: Result, candidate: ir.Model, source: Path, target: Path, run: Run, step: Step, *, force: bool
 ) -> Result:
     """Write `candidate` with its provenance to `target`; `result` completed with path and size."""
-    stamp(candidate, source, run, step, result)
+    stamp(candidate, source, run, (step,), result)
     size = io.save(candidate, target, force=force)
     return dataclasses.replace(result, output=str(target), size_bytes=Change(result.size_bytes.before, size))
 
 
-def stamp(candidate: ir.Model, source: Path, run: Run, step: object, result: Result) -> None:
+def stamp(candidate: ir.Model, source: Path, run: Run, recipe: Recipe, result: Result) -> None:
     """Provenance in the model's metadata: no paths, no times, so that equal runs write equal bytes."""
-    recipe = dataclasses.asdict(step) if dataclasses.is_dataclass(step) and not isinstance(step, type) else {}
     provenance = {
         "optimize.version": version("optimize-onnx"),
         "optimize.command": result.command,
-        "optimize.recipe": json.dumps(recipe, sort_keys=True),
+        "optimize.recipe": text(recipe),
         "optimize.seed": str(run.seed),
         "optimize.source_sha256": hashlib.sha256(source.read_bytes()).hexdigest(),
         "optimize.data": "synthetic" if run.data is None else "given",

@@ -13,16 +13,17 @@ import numpy as np
 import pytest
 
 from optimizer.bench.compare import bench
-from optimizer.bench.settings import Bench
 from optimizer.cli import app
 from optimizer.errors import ConfigError, UserError
 from optimizer.model import io
+from optimizer.recipe import Bench, Run
 from optimizer.report.schema import schema
 from tests.bench.models import chain
 from tests.builders import model
 from tests.report.schema import violations
 
-QUICK = {"runs": 2, "samples": 2}
+QUICK = Bench(runs=2)
+FEW = Run(samples=2)
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +36,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_candidate_gets_a_result_with_every_figure(folder: Path) -> None:
-    (found,) = bench(folder / "a.onnx", [folder / "b.onnx"], Bench(memory=True, time_budget=5, samples=2))
+    (found,) = bench(folder / "a.onnx", [folder / "b.onnx"], Bench(memory=True, time_budget=5), FEW)
     assert found.latency_ms is not None
     assert found.latency_ms.verdict == "slower"
     assert 0.25 < found.latency_ms.speedup < 0.45
@@ -51,14 +52,14 @@ def test_a_candidate_gets_a_result_with_every_figure(folder: Path) -> None:
 
 
 def test_several_candidates_get_a_result_each(folder: Path) -> None:
-    found = bench(folder / "a.onnx", [folder / "b.onnx", folder / "a.onnx"], Bench(**QUICK))
+    found = bench(folder / "a.onnx", [folder / "b.onnx", folder / "a.onnx"], QUICK, FEW)
     assert [Path(result.output or "").name for result in found] == ["b.onnx", "a.onnx"]
     assert found[0].latency_ms is not None and found[1].latency_ms is not None
     assert found[0].latency_ms.speedup < found[1].latency_ms.speedup
 
 
 def test_a_model_alone_is_compared_with_itself(folder: Path) -> None:
-    (found,) = bench(folder / "a.onnx", [], Bench(**QUICK))
+    (found,) = bench(folder / "a.onnx", [], QUICK, FEW)
     assert found.input == found.output
     assert found.accuracy is None
     assert found.latency_ms is not None
@@ -67,7 +68,7 @@ def test_a_model_alone_is_compared_with_itself(folder: Path) -> None:
 
 def test_gates_are_judged_on_what_was_measured(folder: Path) -> None:
     wanted = ("latency > 1.5x", "size > 1MB", "macs > 2x", "agreement < 50%", "load > 100s", "p99 > 100s")
-    (found,) = bench(folder / "a.onnx", [folder / "b.onnx"], Bench(fail_if=wanted, time_budget=5, samples=2))
+    (found,) = bench(folder / "a.onnx", [folder / "b.onnx"], Bench(fail_if=wanted, time_budget=5), FEW)
     statuses = {gate.condition: gate.status for gate in found.gates}
     assert statuses == {
         "latency > 1.5x": "missed",
@@ -83,12 +84,12 @@ def test_an_earlier_run_takes_the_baselines_place_and_another_machine_is_warned_
     folder: Path, tmp_path: Path
 ) -> None:
     kept = tmp_path / "kept.json"
-    bench(folder / "a.onnx", [], Bench(save_baseline=kept, time_budget=5, samples=2))
+    bench(folder / "a.onnx", [], Bench(save_baseline=kept, time_budget=5), FEW)
     fields = json.loads(kept.read_text())
     fields["machine"]["cpu"] = "Another CPU"
     kept.write_text(json.dumps(fields))
-    settings = Bench(baseline=kept, time_budget=5, samples=2, fail_if=("latency > 1.5x", "macs > 4x", "p50 > 100s"))
-    (found,) = bench(folder / "b.onnx", [], settings)
+    settings = Bench(baseline=kept, time_budget=5, fail_if=("latency > 1.5x", "macs > 4x", "p50 > 100s"))
+    (found,) = bench(folder / "b.onnx", [], settings, FEW)
     assert found.latency_ms is not None
     assert found.latency_ms.verdict == "slower"
     assert 0.2 < found.latency_ms.speedup < 0.5
@@ -109,7 +110,7 @@ def test_batches_need_an_open_batch_axis(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="batch size is fixed; leave out --batch 4"):
         bench(folder / "a.onnx", [], Bench(batch=4))
     io.save(model("g (float[N,8] x) => (float[N,8] y) { y = Relu(x) }"), tmp_path / "open.onnx")
-    (found,) = bench(tmp_path / "open.onnx", [], Bench(batch=4, **QUICK))
+    (found,) = bench(tmp_path / "open.onnx", [], Bench(batch=4, runs=2), FEW)
     assert found.throughput is not None and found.latency_ms is not None
     assert found.throughput.after == pytest.approx(4e3 / found.latency_ms.after.p50, rel=0.5)
 
@@ -117,10 +118,10 @@ def test_batches_need_an_open_batch_axis(folder: Path, tmp_path: Path) -> None:
 def test_a_candidate_with_other_inputs_is_refused(folder: Path, tmp_path: Path) -> None:
     io.save(model("g (float[3] other) => (float[3] y) { y = Relu(other) }"), tmp_path / "c.onnx")
     with pytest.raises(UserError):
-        bench(folder / "a.onnx", [tmp_path / "c.onnx"], Bench(**QUICK))
+        bench(folder / "a.onnx", [tmp_path / "c.onnx"], QUICK, FEW)
 
 
-@pytest.mark.parametrize("field", ["threads", "batch", "concurrency", "runs", "time_budget"])
+@pytest.mark.parametrize("field", ["batch", "concurrency", "runs", "time_budget"])
 def test_settings_that_make_no_sense_are_refused(field: str) -> None:
     with pytest.raises(ConfigError, match=f"--{field.replace('_', '-')} must be above 0, not -1"):
         Bench(**{field: -1})  # type: ignore[arg-type]
@@ -208,7 +209,8 @@ def test_real_labels_give_top1(tmp_path: Path) -> None:
     (found,) = bench(
         tmp_path / "same.onnx",
         [tmp_path / "neg.onnx"],
-        Bench(data=str(tmp_path / "d.npz"), runs=2, fail_if=("drop > 1%", "accuracy < 99%")),
+        Bench(runs=2, fail_if=("drop > 1%", "accuracy < 99%")),
+        Run(data=str(tmp_path / "d.npz")),
     )
     assert found.accuracy is not None
     assert (found.accuracy.metric, found.accuracy.before, found.accuracy.after) == ("top1", 1, 0)

@@ -11,10 +11,10 @@ import pytest
 from optimizer.bench.attribution import attribute
 from optimizer.bench.errors import by_tensor
 from optimizer.bench.layers import Layers
-from optimizer.bench.settings import Bench
 from optimizer.bench.subject import Subject, open_all
 from optimizer.bench.yardstick import Peak, peak
 from optimizer.model import io
+from optimizer.recipe import Run
 from optimizer.runtime.profile import NodeTime
 from tests.builders import model
 
@@ -45,7 +45,7 @@ def subjects(folder: Path, *models: ir.Model) -> list[Subject]:
     paths = [folder / f"{i}.onnx" for i in range(len(models))]
     for path, built in zip(paths, models, strict=True):
         io.save(built, path)
-    return open_all(paths, Bench(samples=4))
+    return open_all(paths, Run(samples=4))
 
 
 @pytest.mark.parametrize(

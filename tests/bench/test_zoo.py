@@ -8,9 +8,8 @@ from pathlib import Path
 import pytest
 
 from optimizer.bench.compare import bench
-from optimizer.bench.settings import Bench
 from optimizer.pipeline.quantize import quantize
-from optimizer.recipe import Quantize, Run
+from optimizer.recipe import Bench, Quantize, Run
 
 ZOO = Path(os.environ.get("ZOO_DIR", Path.home() / ".cache" / "optimize-zoo"))
 
@@ -21,7 +20,7 @@ def test_times_of_nodes_add_up_to_the_latency_in_float_and_in_int8(tmp_path: Pat
     path, data = ZOO / "efficientnet_lite0.onnx", str(ZOO / "efficientnet_lite0.calib.npz")
     step = Quantize(recover="none", calibration="minmax", measure=False)
     quantize(path, step, Run(data=data, samples=16), output=tmp_path / "int8.onnx")
-    (found,) = bench(path, [tmp_path / "int8.onnx"], Bench(data=data, samples=16, per_op=True, time_budget=10))
+    (found,) = bench(path, [tmp_path / "int8.onnx"], Bench(per_op=True, time_budget=10), Run(data=data, samples=16))
     assert found.latency_ms is not None
     before, after = found.details["per_op"]["total"]
     assert before == pytest.approx(found.latency_ms.before.p50, rel=0.15)

@@ -22,8 +22,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from optimizer.bench.compare import bench
-from optimizer.bench.settings import Bench
 from optimizer.model import io
+from optimizer.recipe import Bench, Run
 from tests.bench.models import chain
 
 LAYERS = 100
@@ -49,8 +49,8 @@ KINDS = {
 def trial(folder: Path, kind: Kind, threads: int, seed: int) -> str:
     """One benchmark with default settings; prints what it found and returns the verdict."""
     began = time.perf_counter()
-    settings = Bench(threads=threads, seed=1000 * seed, samples=1)
-    (found,) = bench(folder / f"{LAYERS}.onnx", [folder / f"{kind.layers}.onnx"], settings)
+    run = Run(threads=threads, seed=1000 * seed, samples=1)
+    (found,) = bench(folder / f"{LAYERS}.onnx", [folder / f"{kind.layers}.onnx"], Bench(), run)
     assert found.latency_ms is not None
     latency, seconds = found.latency_ms, time.perf_counter() - began
     low, high = latency.ci95

@@ -9,9 +9,9 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
-from optimizer.data.images import Preprocess
 from optimizer.data.spec import open_samples
 from optimizer.errors import ConfigError, DataError
+from optimizer.recipe import Preprocess
 from tests import builders
 
 Image = pytest.importorskip("PIL.Image")

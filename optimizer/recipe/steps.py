@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 from typing import Literal
 
 from optimizer.errors import ConfigError
+from optimizer.recipe.images import IMAGENET, Preprocess
 
 Mode = Literal["auto", "static", "dynamic", "weights"]
 Calibration = Literal["mse", "minmax", "percentile", "entropy"]
@@ -134,6 +136,38 @@ _FINETUNE_LIMITS = (
 
 
 @dataclasses.dataclass(frozen=True)
+class Bench:
+    """A comparison in speed, memory, size and answers, with gates; in a recipe, of the original and what it became."""
+
+    metric: str | None = None
+    fail_if: tuple[str, ...] = ()
+    """Gates, as `bench.gates` writes them."""
+    inconclusive: Literal["pass", "fail"] = "fail"
+    """What becomes of a gate that the measurement cannot decide."""
+    per_op: bool = False
+    memory: bool = False
+    runs: int | None = None
+    """Timed rounds; None takes as many as it takes."""
+    time_budget: float = 20.0
+    """Seconds of timing for each candidate at most."""
+    batch: int = 1
+    concurrency: int = 1
+    spin: bool = False
+    save_baseline: Path | None = None
+    """Where to keep the last candidate's figures."""
+    baseline: Path | None = None
+    """The kept figures of an earlier run, to compare with."""
+    measure: bool = True
+    """Without, sizes and answers alone are compared, and gates on anything else are not judged."""
+
+    def __post_init__(self) -> None:
+        for name in ("batch", "concurrency", "runs", "time_budget"):
+            value = getattr(self, name)
+            if value is not None and value <= 0:
+                raise ConfigError(f"--{name.replace('_', '-')} must be above 0, not {value}")
+
+
+@dataclasses.dataclass(frozen=True)
 class Run:
     """What all commands have in common."""
 
@@ -142,6 +176,13 @@ class Run:
     seed: int = 0
     threads: int = 1
     dims: tuple[tuple[str, int], ...] = ()
+    images: Preprocess = IMAGENET
+    """How images are prepared, where the data is a folder of them."""
+
+    def __post_init__(self) -> None:
+        for name, value in (("samples", self.samples), ("threads", self.threads), *self.dims):
+            if value is not None and value < 1:
+                raise ConfigError(f"{name} must be at least 1, not {value}")
 
 
 def share(text: str) -> float:
