@@ -17,7 +17,7 @@ MS = "com.microsoft"
 
 @dataclasses.dataclass(frozen=True)
 class Example:
-    """A node with its inputs. `exact` names what the rule must leave prunable: labels that may not all be frozen."""
+    """A node with its inputs."""
 
     inputs: str
     node: str
@@ -26,6 +26,8 @@ class Example:
     domain: str = ""
     free: bool = True
     """Whether anything is prunable at all."""
+    until: int = 99
+    """The last opset in which the node may be written so."""
 
     @property
     def op(self) -> str:
@@ -105,7 +107,7 @@ MOVES = [
     Example("float[2,4] x, int64[2] c", "y = Unsqueeze (x, c)", {"c": ints(0, -1)}),
     Example("float[2,3] x, float[2,4] x1, float[2,5] w", "y = Concat <axis=1> (x, x1, w)"),
     Example("float[2,7] x, int64[2] c", "y, y1 = Split <axis=1> (x, c)", {"c": ints(3, 4)}),
-    Example("float[2,8] x", "y, y1 = Split <axis=1> (x)"),
+    Example("float[2,8] x", "y, y1 = Split <axis=1> (x)", until=17),
     Example("float[2,7] x", "y, y1, y2 = Split <axis=1, num_outputs=3> (x)", opset=18),
     Example("float[3,8] x, int64[1] cs, int64[1] ce, int64[1] ca", "y = Slice (x, cs, ce, ca)",
             {"cs": ints(1), "ce": ints(-2), "ca": ints(1)}),

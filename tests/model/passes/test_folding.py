@@ -24,6 +24,15 @@ def test_a_chain_of_constants_becomes_one() -> None:
     assert_same(before, net)
 
 
+def test_a_bias_that_is_written_to_is_evaluated() -> None:
+    text = """agraph (float[2,4] x) => (float[A,B] y) <float[4] a = {1., 2., 3., 4.}, float[2] z = {0., 0.}> {
+        b = ScatterND (a, i, z) y = Add (x, b) }"""
+    net = build(text, {"i": np.array([[1], [2]])})
+    before = net.clone()
+    assert fold_constants(net, growth=0) == 1
+    assert_same(before, net)
+
+
 def test_a_weight_of_any_size_may_be_transposed_since_the_old_one_goes() -> None:
     weight = RNG.standard_normal((600, 700)).astype(np.float32)
     net = build(
