@@ -92,8 +92,8 @@ def _rows(bound: Bound, names: str) -> dict[str, Bound]:
 BOUNDS: dict[str, Bound] = {
     **_rows(_data, "Abs Cast Ceil Cos CumSum Erf Exp Flatten Floor Identity IsInf IsNaN Log Neg Not "
                       "Reciprocal Relu Reshape Round Sigmoid Sign Sin Slice Split Sqrt Squeeze Tanh Transpose "
-                      "Unsqueeze ScatterND ScatterElements Trilu ReduceMax ReduceMean ReduceMin ReduceProd ReduceSum ReduceL2 "
-                      "ReduceSumSquare"),
+                      "Unsqueeze ScatterND ScatterElements Trilu ReduceMax ReduceMean ReduceMin ReduceProd "
+                      "ReduceSum ReduceL2 ReduceSumSquare"),
     **_rows(_broadcast, "Add And Div Equal Greater GreaterOrEqual Less LessOrEqual Max Min Mod Mul Or Pow Sub Sum "
                         "Where Xor"),
     **_rows(_total, "Concat"),
