@@ -14,6 +14,7 @@ the size of an image       height and width of the image beside it, for an input
 bool                       random; true for a mask; false for a single one, which is a switch
 a state                    normal, standard deviation 0.1
 a scale or a threshold     uniform in 0.5..1
+an image                   in turn noise, a texture as natural images have it and a smooth one (`pictures`)
 other floats               standard normal; its absolute value plus 0.001 where a logarithm, root or divisor needs it
 text                       short words
 =========================  =======================================================================================
@@ -33,7 +34,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import onnx_ir as ir
 
-from optimizer.data import axes, convert, demands, sizes
+from optimizer.data import axes, convert, demands, pictures, sizes
 from optimizer.data.wiring import Wiring
 from optimizer.model.ports import Array, Port, inputs
 
@@ -54,6 +55,8 @@ class Beside:
     """The elements of their sequence."""
     image: tuple[int, int] | None
     """The height and width of their image."""
+    turn: int = 0
+    """The number of the sample."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,7 +72,7 @@ class Recipe:
         """Values for open axes of the sizes `known`."""
         shape = fill(self.port, known)
         if self.code is not None:
-            return self.code.encode(self._floats(rng, shape))
+            return self.code.encode(self._floats(rng, shape, beside.turn))
         dtype = self.port.dtype
         if dtype.kind == "O":
             return rng.choice(_WORDS, shape).astype(object)
@@ -79,7 +82,7 @@ class Recipe:
             return np.tile(np.asarray(beside.image, dtype), (*shape[:-1], 1))
         if dtype.kind in "iu" or self.found.limits or (self.found.choices and not convert.is_float(dtype)):
             return np.asarray(self._integers(rng, shape, known, beside)).astype(dtype)
-        return np.asarray(self._floats(rng, shape)).astype(dtype)
+        return np.asarray(self._floats(rng, shape, beside.turn)).astype(dtype)
 
     def _is_mask(self) -> bool:
         told = self.found.mask and not self.found.indexes and self.port.dtype.kind in "iub"
@@ -129,14 +132,14 @@ class Recipe:
         sizes = (known.get(size) if isinstance(size, str) else size for size in found)
         return [size for size in sizes if size is not None]
 
-    def _floats(self, rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
+    def _floats(self, rng: np.random.Generator, shape: tuple[int, ...], turn: int) -> Array:
         if self._is_mask():
             return np.ones(shape)
         if self.state:
             return 0.1 * rng.standard_normal(shape)
         if len(shape) < 3 and _FACTOR.search(self.port.name):
             return rng.uniform(0.5, 1.0, shape)
-        values = rng.standard_normal(shape)
+        values = pictures.draw(rng, shape, turn) if pictures.is_picture(shape) else rng.standard_normal(shape)
         return np.abs(values) + 1e-3 if self.found.positive else values
 
 
@@ -157,9 +160,9 @@ class Synthetic:
 
     def _draw(self, recipe: Recipe, index: int) -> Array:
         rng = np.random.default_rng([self.seed, index, zlib.crc32(recipe.port.name.encode())])
-        return recipe.draw(rng, self.known, self._beside(recipe.port))
+        return recipe.draw(rng, self.known, self._beside(recipe.port, index))
 
-    def _beside(self, port: Port) -> Beside:
+    def _beside(self, port: Port, turn: int) -> Beside:
         """The sequence is the first open axis after the batch, or the second axis, of an input that is no mask."""
         others = [other.port for other in self.recipes if other.port != port]
         shapes = {other: fill(other, self.known) for other in others if len(other.shape) > 1}
@@ -171,7 +174,8 @@ class Synthetic:
         ]
         fixed = [shape[1] for other, shape in shapes.items() if not _MASK.search(other.name)]
         images = [shape for shape in shapes.values() if len(shape) == 4]
-        return Beside(next(iter(opened + fixed), 1), sizes.height_and_width(images[0]) if images else None)
+        image = sizes.height_and_width(images[0]) if images else None
+        return Beside(next(iter(opened + fixed), 1), image, turn)
 
 
 def recipes(model: ir.Model) -> tuple[Recipe, ...]:

@@ -27,6 +27,10 @@ from optimizer.report.records import Accuracy, Change, Latency, Result
 from optimizer.runtime import machine, stats, timing
 from optimizer.runtime.session import Options, open_session
 
+_NO_DATA = (
+    "no --data given: ranges and accuracy come from synthetic inputs and may be far off on real ones; "
+    "give --data, some 50 real samples, before you rely on the result"
+)
 TIMED_SAMPLES = 4
 """Samples that timing cycles through: enough to vary data-dependent work, few enough to stay in memory."""
 
@@ -59,7 +63,7 @@ class Subject:
         """What the user must know about the data."""
         if not self.samples.synthetic:
             return self.samples.notes
-        return (*self.samples.notes, "no --data given: calibrated and judged on synthetic inputs, not on real ones")
+        return (*self.samples.notes, _NO_DATA)
 
 
 def subject(path: Path | str, run: Run) -> Subject:

@@ -17,6 +17,7 @@ from optimizer.quantize import (
     groups,
     placement,
     ports,
+    priors,
     recover,
     static,
     statistics,
@@ -62,7 +63,8 @@ class Candidate:
 
 
 class Static:
-    """Builds int8 candidates of one cleaned float model. `feeds()` yields the calibration samples, each time anew."""
+    """Builds int8 candidates of one cleaned float model. `feeds()` yields the calibration samples, each time anew;
+    where they are `synthetic`, what training has left in the model is believed as well."""
 
     def __init__(
         self,
@@ -70,6 +72,7 @@ class Static:
         feeds: Callable[[], Iterable[Feed]],
         step: Quantize,
         *,
+        synthetic: bool = False,
         threads: int = 1,
         tick: Callable[[], None] = lambda: None,
     ) -> None:
@@ -80,6 +83,8 @@ class Static:
         self.statistics: Statistics = statistics.gather(
             model, found.groups, feeds(), also=(*self.inputs, *self.outputs), threads=threads, tick=tick
         )
+        if synthetic:
+            priors.believe(self.statistics, found.groups, model)
         self.partition = _finite(found, self.statistics)
         self.unwanted = _unwanted(model, step)
         self.vnni = machine.has_vnni() if step.target == "auto" else step.target in ("vnni", "arm64")

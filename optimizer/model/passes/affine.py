@@ -32,6 +32,9 @@ from optimizer.model import shapes
 from optimizer.model.passes.edit import Array, Editor, array, get, is_op, nodes, only_use, opset, remove
 
 LINEAR = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+SPREAD = "optimize.spread"
+"""Key of a value's `meta`: mean and standard deviation per channel, [channels] each, that training left there. They
+outlive the normalization that is folded away, since data-free calibration needs them."""
 _BROADCASTS = 7
 """From this opset on Mul and its like broadcast as numpy does, and BatchNormalization infers by default."""
 _SPATIAL_UNTIL = 9
@@ -194,8 +197,23 @@ def _apply(editor: Editor, node: ir.Node, linear: Linear, weight: Array, affine:
         return False
     if not np.array_equal(scaled, weight):
         editor.overwrite(linear.node, 1, scaled)
-    _set_bias(editor, node, linear, shifted)
+    spread = _spread(node, linear.out, affine)
+    out = _set_bias(editor, node, linear, shifted)
+    if spread is not None:
+        out.meta[SPREAD] = spread
     return True
+
+
+def _spread(node: ir.Node, source: ir.Value, affine: Affine) -> tuple[Array, Array] | None:
+    """Mean and standard deviation per channel behind `node`: what a batch normalization was trained to give, or what
+    was known of its source, moved."""
+    if node.op_type == "BatchNormalization":
+        gain, shift = array(get(node, 1)), array(get(node, 2))
+        return None if gain is None or shift is None else (shift.astype(np.float64), np.abs(gain.astype(np.float64)))
+    if SPREAD not in source.meta:
+        return None
+    mean, deviation = source.meta[SPREAD]
+    return mean * affine.a + affine.b, deviation * np.abs(affine.a)
 
 
 def _scaled(node: ir.Node, weight: Array, a: Array) -> Array:
@@ -234,8 +252,8 @@ def _adder_bias(adder: ir.Node) -> Array | None:
     return array(get(adder, 1)) if first is None else first
 
 
-def _set_bias(editor: Editor, node: ir.Node, linear: Linear, bias: Array) -> None:
-    """Write the bias where the operator has one, and let the readers of `node` read the operator."""
+def _set_bias(editor: Editor, node: ir.Node, linear: Linear, bias: Array) -> ir.Value:
+    """Write the bias where the operator has one, and let the readers of `node` read the operator's value, returned."""
     out = linear.out
     if linear.adder is not None:
         editor.overwrite(linear.adder, int(array(get(linear.adder, 0)) is None), bias)
@@ -250,6 +268,7 @@ def _set_bias(editor: Editor, node: ir.Node, linear: Linear, bias: Array) -> Non
         linear.node.attributes.pop("beta", None)
     editor.replace(node.outputs[0], out)
     remove(node)
+    return out
 
 
 def _with_adder(editor: Editor, node: ir.Node, product: ir.Value, bias: Array) -> ir.Value:
