@@ -18,7 +18,7 @@ Teacher = Annotated[Path, typer.Argument(help="The model to learn from.", show_d
 Threads = Annotated[int, typer.Option("--threads", min=0, help="Threads of torch and ONNX Runtime; 0: all cores.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on where a killed run left off.")]
 Epochs = Annotated[
-    Optional[int], typer.Option(help="Passes over the samples.", show_default="about 2,500 steps, at least 3")
+    Optional[int], typer.Option(help="Passes over the samples.", show_default="about 1,500 steps, at least 3")
 ]
 Minutes = Annotated[Optional[float], typer.Option(help="Train no longer than this.", show_default="no limit")]
 Rate = Annotated[Optional[float], typer.Option("--lr", help="Highest learning rate.", show_default="tried out")]
@@ -28,7 +28,7 @@ Warmup = Annotated[float, typer.Option(help="Share of the steps over which the r
 Clip = Annotated[float, typer.Option(help="The longest gradient; 0: any.")]
 Decay = Annotated[float, typer.Option(help="Weight decay.")]
 Average = Annotated[float, typer.Option("--ema", help="Decay of the running average that is kept; 0: none.")]
-Patience = Annotated[int, typer.Option(help="Evaluations (of about 40) without gain before it stops.")]
+Patience = Annotated[int, typer.Option(help="Evaluations (of about 20) without gain before it stops.")]
 Holdout = Annotated[float, typer.Option(help="Share of the samples that only judges.")]
 Loss = Annotated[Literal["auto", "kl", "mse", "cosine"], typer.Option(help="How outputs are compared.")]
 Temperature = Annotated[float, typer.Option(help="Of the kl loss.")]

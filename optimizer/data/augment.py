@@ -147,20 +147,24 @@ def kind_of(array: Array) -> Kind:
 
 
 def augmented(samples: Samples, text: str, times: int, seed: int) -> Samples:
-    """`samples` followed by `times - 1` changed copies of each, lazily read and the same whenever they are read.
+    """`samples` followed by `times - 1` changed copies of each, as `multiplied` has them.
 
-    Labels follow. Mix-up takes a batch and is refused here. Raises `ConfigError`, `DataError`.
+    Mix-up takes a batch and is refused here. Raises `ConfigError`, `DataError`.
     """
     how = parse(text)
     if "mixup" in how.strengths:
         raise ConfigError("--augment mixup needs batches with a teacher: it is for training only")
     refuse_unsuited(how, samples)
+    note = f"{len(samples)} samples were augmented ({text}) to {len(samples) * times}"
+    return dataclasses.replace(multiplied(samples, how, times, seed), notes=(*samples.notes, note))
+
+
+def multiplied(samples: Samples, how: Augmentation, times: int, seed: int) -> Samples:
+    """`samples` followed by `times - 1` changed copies of each (not blended), lazily read and the same whenever they
+    are read. Labels follow."""
     reader = _Augmented(samples.reader, list(samples.indices), how, seed)
     labels = None if samples.labels is None else np.concatenate([samples.labels] * times)
-    note = f"{len(samples)} samples were augmented ({text}) to {len(samples) * times}"
-    return dataclasses.replace(
-        samples, reader=reader, indices=range(len(samples) * times), labels=labels, notes=(*samples.notes, note)
-    )
+    return dataclasses.replace(samples, reader=reader, indices=range(len(samples) * times), labels=labels)
 
 
 def refuse_unsuited(how: Augmentation, samples: Samples) -> None:

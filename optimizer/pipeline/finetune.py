@@ -22,7 +22,8 @@ from optimizer.pipeline.common import Progress, Silent
 from optimizer.recipe import Finetune, Run
 from optimizer.report.records import Accuracy, Result
 from optimizer.runtime.session import Options, open_session
-from optimizer.train.distill import Outcome, distill, split
+from optimizer.train.distill import Outcome, distill
+from optimizer.train.held_back import split
 from optimizer.train.loop import Watch
 
 

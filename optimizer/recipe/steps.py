@@ -91,7 +91,7 @@ class Finetune:
     """Fine-tuning and distillation. Shares lie in 0..1; weights of loss terms are factors."""
 
     epochs: int | None = None
-    """Passes over the training samples; None takes as many as give about 2,500 steps, at least 3."""
+    """Passes over the training samples; None takes as many as give about 1,500 steps, at least 3."""
     minutes: float | None = None
     """Stop after this long; the learning rate then falls with the time."""
     lr: float | None = None
@@ -106,7 +106,7 @@ class Finetune:
     ema: float = 0.99
     """Decay of the running average of the weights that is judged and written; 0 takes the weights themselves."""
     patience: int = 20
-    """Evaluations without a better loss before it stops; there are about 40."""
+    """Evaluations without a better loss before it stops; there are about 20."""
     holdout: float = 0.2
     """Share of the samples that is only judged on."""
     loss: Literal["auto", "kl", "mse", "cosine"] = "auto"

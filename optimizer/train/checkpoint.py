@@ -27,6 +27,8 @@ class State:
 
     step: int
     seconds: float
+    rate: float
+    """The highest learning rate."""
     best_step: int
     best_loss: float
     stale: int

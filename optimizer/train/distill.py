@@ -29,11 +29,13 @@ from optimizer.model import io
 from optimizer.model.ports import Array, Feed
 from optimizer.recipe import Finetune
 from optimizer.runtime.session import Options, open_session
-from optimizer.train import checkpoint, matching
+from optimizer.train import checkpoint, held_back, matching
+from optimizer.train.checkpoint import State
 from optimizer.train.evaluator import Evaluator, import_torch
 from optimizer.train.loop import Loop, Watch, Where
 from optimizer.train.parameters import Parameters
 from optimizer.train.rates import best_rate
+from optimizer.train.supply import Supply
 from optimizer.train.teacher import Teacher
 from optimizer.train.training import Score, Trainer
 
@@ -41,10 +43,8 @@ PARITY = 1e-3
 """The largest difference between torch and ONNX Runtime, in units of the largest output."""
 QUANTIZED_PARITY = 0.1
 """The same where values are rounded on the way: one step more or less in few places is no error."""
-NO_LOSS = 1e-7
+NO_LOSS = 1e-6
 """A held-back loss that is rounding."""
-LEAST = 4
-"""The fewest samples that can be split into some to learn from and some to judge by."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,14 +65,6 @@ class Outcome:
     history: list[list[float]]
 
 
-def split(samples: Samples, step: Finetune, seed: int) -> tuple[Samples, Samples]:
-    """Samples to learn from, and those held back. Raises `BoundMissed` where there are too few."""
-    if len(samples) < LEAST:
-        raise BoundMissed(f"{len(samples)} samples are not enough to improve a model: give at least {LEAST}")
-    held, rest = samples.split(step.holdout, seed)
-    return rest, held
-
-
 def distill(
     student: ir.Model,
     teacher: ir.Model,
@@ -90,9 +82,10 @@ def distill(
     Raises `BoundMissed`, `Unsupported` (an op has no gradient), `ConfigError`, `DataError`, `MissingExtra`.
     """
     with _threads(threads):
-        rest, held = split(samples, step, seed)
+        rest, held = held_back.split(samples, step, seed)
         trainer = prepare(student, teacher, rest, step, threads)
         parity = check(student, trainer, held[0], threads)
+        held = held_back.judging(held, trainer.augmentation, seed)
         start = trainer.score(held)
         if not np.isfinite(start.loss):
             raise BoundMissed("the student's loss is not finite before any training: check the model and the data")
@@ -101,22 +94,25 @@ def distill(
         where = None
         if output is not None:
             where = Where(checkpoint.path_of(output), fingerprint(student, teacher, samples, step, seed), resume)
-        begun = time.monotonic()
-        rate = step.lr if step.lr is not None else best_rate(trainer, rest, held, seed)
-        state = Loop(trainer, rest, held, step, seed, rate, where, watch, time.monotonic() - begun).run(start)
+        with Supply(trainer, rest, seed, ahead=threads > 1) as supply:
+            state = _train(trainer, supply, held, where, watch, start)
         if where is not None:
             where.path.unlink(missing_ok=True)
-        if state.best_step == 0:
-            raise BoundMissed(
-                f"no step of {state.step} did better than the start (held-back loss {start.loss:.4g}): more or other "
-                "--data is needed, or another --lr; nothing was written"
-            )
+        score = trainer.score(held)
+        held_back.refuse_no_gain(state, start, score)
         tuned = student.clone()
         trainer.parameters.write(tuned)
         after = check(tuned, trainer, held[0], threads)
-        score = trainer.score(held)
-    return Outcome(tuned, start, score, state.step, state.best_step, state.seconds, rate, trainer.parameters.count,
-                   (parity, after), state.history)  # fmt: skip
+    return Outcome(tuned, start, score, state.step, state.best_step, state.seconds, state.rate,
+                   trainer.parameters.count, (parity, after), state.history)  # fmt: skip
+
+
+def _train(trainer: Trainer, supply: Supply, held: Samples, where: Where | None, watch: Watch, start: Score) -> State:
+    """The run, from where an earlier one left off if that is asked for."""
+    earlier = None if where is None else where.earlier()
+    begun = time.monotonic()
+    rate = earlier.rate if earlier is not None else trainer.step.lr or best_rate(trainer, supply, held)
+    return Loop(trainer, supply, held, rate, where, watch, time.monotonic() - begun).run(start, earlier)
 
 
 def prepare(student: ir.Model, teacher: ir.Model, samples: Samples, step: Finetune, threads: int) -> Trainer:

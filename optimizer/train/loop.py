@@ -1,11 +1,11 @@
 """The optimization loop: schedule, running average, early stopping, the best step, checkpoints.
 
-Step k draws its samples from a shuffle seeded by (seed, epoch) and its augmentation from (seed, k), so the state after
-step k does not depend on whether the run was interrupted. The learning rate rises over the warm-up and falls as a
-cosine, by steps or, with a limit on time, by whichever of steps and time is further along.
+The state after step k does not depend on whether the run was interrupted (`supply`). The learning rate rises over the
+warm-up and falls as a cosine, by steps or, with a limit on time, by whichever of steps and time is further along.
 
 About `EVALUATIONS` times the averaged weights are judged on the held-back samples; the best of them, the start
-included, are what the student ends with.
+included, are what the student ends with. Where the outputs are class scores, weights that agree with the teacher less
+often than the start did are not taken, whatever their loss.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -21,14 +21,14 @@ import numpy as np
 from optimizer.data.samples import Samples
 from optimizer.errors import BoundMissed
 from optimizer.model.ports import Array
-from optimizer.recipe import Finetune
 from optimizer.train import checkpoint
 from optimizer.train.checkpoint import State
 from optimizer.train.descent import Descent
-from optimizer.train.training import Score, Trainer
+from optimizer.train.supply import Supply
+from optimizer.train.training import Group, Score, Trainer
 
-EVALUATIONS = 40
-TYPICAL_STEPS = 2500
+EVALUATIONS = 20
+TYPICAL_STEPS = 1500
 LEAST_EPOCHS = 3
 _CHECKPOINT_COST = 0.05
 """Share of the time that writing checkpoints may take."""
@@ -45,16 +45,18 @@ class Where:
     fingerprint: str
     resume: bool
 
+    def earlier(self) -> State | None:
+        """The state of the run to go on with, if there is one. Raises `ConfigError`."""
+        return checkpoint.load(self.path, self.fingerprint) if self.resume and self.path.exists() else None
+
 
 @dataclasses.dataclass
 class Loop:
     """One run of training. `run` leaves the best weights in the trainer's parameters."""
 
     trainer: Trainer
-    train: Samples
+    supply: Supply
     held: Samples
-    step: Finetune
-    seed: int
     rate: float
     where: Where | None
     watch: Watch
@@ -62,18 +64,19 @@ class Loop:
     """Seconds of the time limit that are gone already."""
 
     def __post_init__(self) -> None:
+        self.step = self.trainer.step
         self.descent = build(self.trainer)
-        self.per_epoch = max(math.ceil(len(self.train) / self.step.batch), 1)
-        epochs = self.step.epochs or max(LEAST_EPOCHS, math.ceil(TYPICAL_STEPS / self.per_epoch))
-        self.steps = epochs * self.per_epoch
+        epochs = self.step.epochs or max(LEAST_EPOCHS, math.ceil(TYPICAL_STEPS / self.supply.per_epoch))
+        self.steps = epochs * self.supply.per_epoch
         self.every = max(self.steps // EVALUATIONS, 1)
         self.average = self.trainer.parameters.state()
 
-    def run(self, start: Score) -> State:
-        """Train from `start` (the score of the student as it is) and return how it went."""
-        state = State(0, self.spent, 0, start.loss, 0, [_entry(0, math.nan, start)], _prefixed("best", self.average))
-        if self.where is not None and self.where.resume and self.where.path.exists():
-            state = checkpoint.load(self.where.path, self.where.fingerprint)
+    def run(self, start: Score, earlier: State | None = None) -> State:
+        """Train from `start` (the score of the student as it is), or on from `earlier`, and return how it went."""
+        first = [_entry(0, math.nan, start)]
+        state = State(0, self.spent, self.rate, 0, start.loss, 0, first, _prefixed("best", self.average))
+        if earlier is not None:
+            state = earlier
             self._restore(state)
         begun, saved, cost = time.monotonic() - state.seconds, time.monotonic(), 0.0
         recent: list[float] = []
@@ -82,7 +85,7 @@ class Loop:
             state.step += 1
             state.seconds = time.monotonic() - begun
             if state.step % self.every == 0 or state.step == self.steps or self._late(state):
-                self._judge(state, float(np.mean(recent)))
+                self._judge(state, float(np.mean(recent)), start)
                 recent = []
             _, _, loss, agreement = state.history[-1]
             self.watch(state.step, self.steps, loss, None if agreement < 0 else agreement)
@@ -101,29 +104,31 @@ class Loop:
         return max(state.step / self.steps, by_time)
 
     def _one(self, state: State) -> float:
-        epoch, position = divmod(state.step, self.per_epoch)
-        order = np.random.default_rng([self.seed, epoch]).permutation(len(self.train))
-        chosen = [int(i) for i in order[position * self.step.batch : (position + 1) * self.step.batch]]
+        groups = self.supply.get(state.step, (state.step + 1) % self.every != 0 and state.step + 1 < self.steps)
         rate = self.rate * factor(self._progress(state), self.step.warmup)
-        random = np.random.default_rng([self.seed, 1, state.step])
-        loss = descend(self.trainer, self.descent, self.train, chosen, rate, random)
+        loss = descend(self.trainer, self.descent, groups, rate)
         decay = min(self.step.ema, (1 + state.step) / (10 + state.step)) if self.step.ema else 0.0
         for name, tensor in self.trainer.parameters.tensors.items():
             self.average[name] *= decay
             self.average[name] += (1 - decay) * tensor.detach().numpy()
         return loss
 
-    def _judge(self, state: State, training_loss: float) -> None:
-        """Score the averaged weights; keep them if they are the best so far."""
+    def _judge(self, state: State, training_loss: float, start: Score) -> None:
+        """Score the averaged weights; keep them if they are the best so far and answer no worse than the start."""
         now = self.trainer.parameters.state()
         self.trainer.parameters.load(self.average)
         score = self.trainer.score(self.held)
         self.trainer.parameters.load(now)
         state.history.append(_entry(state.step, training_loss, score))
         state.stale += 1
-        if score.loss < state.best_loss:
+        if score.loss < state.best_loss and not self._astray(score, start):
             state.best_loss, state.best_step, state.stale = score.loss, state.step, 0
             state.arrays = _prefixed("best", self.average)
+
+    def _astray(self, score: Score, start: Score) -> bool:
+        if score.agreement is None or start.agreement is None or self.step.labels:
+            return False
+        return score.agreement < start.agreement
 
     def _save(self, state: State) -> None:
         if self.where is None:
@@ -147,11 +152,9 @@ def build(trainer: Trainer) -> Descent:
     return Descent(torch, step.optimizer, parameters.tensors, parameters.decayed(), step.weight_decay)
 
 
-def descend(
-    trainer: Trainer, descent: Descent, samples: Samples, chosen: list[int], rate: float, random: np.random.Generator
-) -> float:
-    """One step on the samples at `chosen`; returns the loss. Raises `BoundMissed`."""
-    loss = trainer.loss(samples, chosen, random)
+def descend(trainer: Trainer, descent: Descent, groups: Sequence[Group], rate: float) -> float:
+    """One step on `groups`; returns the loss. Raises `BoundMissed`."""
+    loss = trainer.loss(groups)
     if not loss.requires_grad:
         raise BoundMissed("the outputs do not depend on any weight that can change: there is nothing to train")
     descent.clear()

@@ -1,35 +1,36 @@
-"""Choosing the highest learning rate by trying: a few steps at each, and the one that leaves the lowest loss.
+"""Choosing the highest learning rate by trying: a short run at each, and the one that leaves the lowest loss.
 
 A rate that is right for a small convolutional network destroys a transformer, so there is no good constant. Every trial
-starts from the student as it is; the loss is that of the held-back samples after `STEPS` steps without a schedule.
-Rates are tried from the highest down, until `WORSE` in a row did worse than the best. The winner is the largest rate
-within `MARGIN` of the best, because it has the whole run to settle.
+starts from the student as it is and is a whole run in small: `STEPS` steps over which the rate rises and falls to
+nothing, because the loss *while* the rate is high says little about what is there once it has fallen - a student that
+is nearly right looks worse at any rate but the most timid. Rates are tried from the highest down, until `WORSE` in a
+row did worse than the best. The winner is the largest rate within `MARGIN` of the best: it has the whole run to settle.
 """
 
 from __future__ import annotations
 
 import math
 
-import numpy as np
-
 from optimizer.data.samples import Samples
 from optimizer.errors import BoundMissed
-from optimizer.train.loop import build, descend
+from optimizer.train.loop import build, descend, factor
+from optimizer.train.supply import Supply
 from optimizer.train.training import Trainer
 
-RATES = {"adamw": (3e-3, 1e-3, 3e-4, 1e-4, 3e-5, 1e-5), "sgd": (1e-1, 3e-2, 1e-2, 3e-3, 1e-3, 1e-4)}
-STEPS = 20
+RATES = {"adamw": (1e-2, 3e-3, 1e-3, 3e-4, 1e-4, 3e-5, 1e-5), "sgd": (1e-1, 3e-2, 1e-2, 3e-3, 1e-3, 1e-4)}
+STEPS = 30
+WARMUP = 0.1
 MARGIN = 1.05
 WORSE = 2
 
 
-def best_rate(trainer: Trainer, train: Samples, held: Samples, seed: int) -> float:
+def best_rate(trainer: Trainer, supply: Supply, held: Samples) -> float:
     """The learning rate to use. The student is left as it was."""
     start = trainer.parameters.state()
-    few = held.take(4 * trainer.step.batch)
+    few = held.pick(4 * trainer.step.batch, 0)
     losses: dict[float, float] = {}
     for rate in RATES[trainer.step.optimizer]:
-        losses[rate] = _trial(trainer, train, few, rate, seed)
+        losses[rate] = _trial(trainer, supply, few, rate)
         trainer.parameters.load(start)
         found = list(losses.values())
         if len(found) - 1 - found.index(min(found)) >= WORSE and math.isfinite(min(found)):
@@ -38,13 +39,12 @@ def best_rate(trainer: Trainer, train: Samples, held: Samples, seed: int) -> flo
     return max((rate for rate, loss in losses.items() if loss <= best * MARGIN), default=min(losses))
 
 
-def _trial(trainer: Trainer, train: Samples, held: Samples, rate: float, seed: int) -> float:
+def _trial(trainer: Trainer, supply: Supply, held: Samples, rate: float) -> float:
     descent = build(trainer)
     try:
         for step in range(STEPS):
-            random = np.random.default_rng([seed, 2, step])
-            chosen = [int(i) for i in random.choice(len(train), min(trainer.step.batch, len(train)), replace=False)]
-            descend(trainer, descent, train, chosen, rate, random)
+            groups = supply.get(step, more=step + 1 < STEPS)
+            descend(trainer, descent, groups, rate * factor(step / STEPS, WARMUP))
     except BoundMissed:
         return math.inf
     found = trainer.score(held).loss

@@ -26,7 +26,7 @@ class Teacher:
 
     def __init__(self, model: ir.Model, inside: Sequence[str] = (), threads: int = 1) -> None:
         self._session = open_session(_watched(model, inside), Options(threads=threads))
-        self._kept: dict[int, Answers] = {}
+        self._kept: dict[tuple[int, int], Answers] = {}
         self._bytes = 0
         self._joined = False
 
@@ -47,16 +47,16 @@ class Teacher:
             return self._run(join(feeds))
         return join([self._run(feed) for feed in feeds])
 
-    def remembered(self, index: int, feed: Feed) -> Answers:
-        """The answers to one sample that is the same whenever `index` is."""
-        if index not in self._kept:
+    def remembered(self, key: tuple[int, int], feed: Feed) -> Answers:
+        """The answers to one sample that is the same whenever `key` is."""
+        if key not in self._kept:
             found = self._run(feed)
             size = sum(array.nbytes for array in found.values())
             if self._bytes + size > KEPT_BYTES:
                 return found
             self._bytes += size
-            self._kept[index] = found
-        return self._kept[index]
+            self._kept[key] = found
+        return self._kept[key]
 
     def _run(self, feed: Feed) -> Answers:
         return dict(zip(self._session.outputs, self._session.run(feed), strict=True))

@@ -40,12 +40,28 @@ class Group:
     """Weight of each sample itself against its mix-up partner."""
 
 
+BLOCKS = 10
+"""Held-back samples are scored in at least this many parts, where there are as many, so that chance can be told."""
+CLEAR, FLOOR = 1.64, 1e-8
+"""Standard errors above nothing from which a gain is clear (19 times of 20); losses below the floor are alike."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Score:
     """Loss on held-back samples, and the share of equal answers where the outputs are class scores."""
 
     loss: float
     agreement: float | None
+    parts: tuple[float, ...] = ()
+    """The loss of each block of samples."""
+
+    def clearly_below(self, other: Score) -> bool:
+        """Whether the loss is lower than `other`'s by more than the blocks' ratios differ by chance. (Ratios, because
+        a loss of few samples is mostly that of the hardest.)"""
+        gains = np.log(np.add(other.parts, FLOOR) / np.add(self.parts, FLOOR))
+        if len(gains) < 2 or not np.isfinite(gains).all():
+            return self.loss < other.loss
+        return bool(self.loss < other.loss and gains.mean() > CLEAR * gains.std(ddof=1) / len(gains) ** 0.5)
 
 
 @dataclasses.dataclass
@@ -74,27 +90,28 @@ class Trainer:
             return
         self.joined = same(apart, together)
 
-    def loss(self, samples: Samples, positions: Sequence[int], random: np.random.Generator) -> Tensor:
-        """The mean loss over the samples at `positions`, augmented."""
-        given = self.parameters.given()
+    def loss(self, groups: Sequence[Group]) -> Tensor:
+        """The mean loss over the samples of `groups`."""
+        given, count = self.parameters.given(), sum(group.count for group in groups)
         total: Any = 0.0
-        for group in self.groups(samples, positions, random):
-            total = total + self._loss(group, self._run(group.feed, given)) * (group.count / len(positions))
+        for group in groups:
+            total = total + self._loss(group, self._run(group.feed, given)) * (group.count / count)
         return total
 
     def score(self, samples: Samples) -> Score:
         """How the student does on samples as they are."""
         with self.evaluator.torch.no_grad():
             given = self.parameters.given()
-            total, equal, answers = 0.0, 0, 0
-            for start in range(0, len(samples), self.step.batch):
-                positions = range(start, min(start + self.step.batch, len(samples)))
-                for group in self.groups(samples, positions, None):
+            parts, weights, equal, answers = [], [], 0, 0
+            size = max(min(self.step.batch, len(samples) // BLOCKS), 1)
+            for start in range(0, len(samples), size):
+                for group in self.groups(samples, range(start, min(start + size, len(samples))), None):
                     found = self._run(group.feed, given)
-                    total += float(self._loss(group, found)) * group.count / len(samples)
+                    parts.append(float(self._loss(group, found)))
+                    weights.append(group.count)
                     right, rows = self._agreement(group, found)
                     equal, answers = equal + right, answers + rows
-        return Score(total, equal / answers if answers else None)
+        return Score(float(np.average(parts, weights=weights)), equal / answers if answers else None, tuple(parts))
 
     def groups(self, samples: Samples, positions: Sequence[int], random: np.random.Generator | None) -> Iterator[Group]:
         """The samples at `positions` in as few groups as can be; augmented if there is a generator."""
@@ -103,7 +120,7 @@ class Trainer:
             feeds = [self.augmentation.apply(feed, random) for feed in feeds]
         for members in self._alike(feeds):
             mine = [feeds[member] for member in members]
-            where = [samples.indices[positions[member]] for member in members]
+            where = [(id(samples.reader), samples.indices[positions[member]]) for member in members]
             labels = None if samples.labels is None else samples.labels[[positions[member] for member in members]]
             yield self._group(mine, where, labels, random)
 
@@ -116,12 +133,12 @@ class Trainer:
         return list(alike.values())
 
     def _group(
-        self, feeds: list[Feed], where: list[int], labels: Array | None, random: np.random.Generator | None
+        self, feeds: list[Feed], where: list[tuple[int, int]], labels: Array | None, random: np.random.Generator | None
     ) -> Group:
         rows, count = join(feeds), len(feeds)
         partners, own = np.arange(count), np.ones(count, np.float32)
         if random is None or self.augmentation is None:
-            answers = join([self.teacher.remembered(index, feed) for index, feed in zip(where, feeds, strict=True)])
+            answers = join([self.teacher.remembered(key, feed) for key, feed in zip(where, feeds, strict=True)])
         elif _rows(rows) == count:
             rows, partners, own = self.augmentation.blend(rows, random)
             answers = self.teacher.answer(_apart(rows, count))

@@ -97,7 +97,7 @@ def test_the_student_that_was_given_is_not_touched() -> None:
 def test_pruned_weights_stay_pruned() -> None:
     teacher = network()
     student = pruned(teacher)
-    found = distill(student, teacher, data(), QUICK)
+    found = distill(student, teacher, data(256), QUICK)
     for name in ("w1", "w2"):
         zeros = constants(student)[name].array() == 0
         assert zeros.mean() >= 0.5 - 1e-9
