@@ -58,6 +58,8 @@ def bench(
     Raises `UserError`.
     """
     step, run, progress = step or Bench(), run or Run(), progress or Silent()
+    if not step.measure:
+        return [_unmeasured(baseline, candidate, step, run, progress) for candidate in candidates or [baseline]]
     wanted = tuple(gates.parse(text) for text in step.fail_if)
     if step.baseline is not None and candidates:
         raise ConfigError("--baseline FILE takes the place of the baseline: give one model only")
@@ -70,15 +72,13 @@ def bench(
     return found
 
 
-def unmeasured(
-    baseline: Path | str, candidate: Path | str, step: Bench, run: Run, *, progress: Progress | None = None
-) -> Result:
+def _unmeasured(baseline: Path | str, candidate: Path | str, step: Bench, run: Run, progress: Progress) -> Result:
     """Compare in size and answers alone: nothing is timed, and gates on what would be measured are not judged."""
     wanted = [gates.parse(text) for text in step.fail_if]
     first, second = open_all([Path(baseline), Path(candidate)], run)
     result = dataclasses.replace(
         _sizes(first, second, machine.describe(run.threads)),
-        accuracy=_accuracy(first, second, step.metric, progress or Silent()),
+        accuracy=_accuracy(first, second, step.metric, progress),
         warnings=tuple(f"gate not judged, since nothing is timed: {gate.text}" for gate in wanted if gate.measured),
     )
     judged = tuple(gates.judge(gate, exact(result)) for gate in wanted if not gate.measured)

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from optimizer.bench.figures import widened
+from optimizer.bench.figures import inverse, widened
 from optimizer.bench.gates import Figure
 from optimizer.bench.measure import Race
 from optimizer.errors import ConfigError, OutputError
@@ -131,14 +131,13 @@ def figures(result: Result, measured: Mapping[str, Figure]) -> dict[str, Figure]
     """
     latency = result.latency_ms
     assert latency is not None
-    lo, hi = latency.ci95
-    ratio = widened(Span(1 / latency.speedup, 1 / hi, 1 / lo), latency.noise_floor or DRIFT)
+    ratio = widened(inverse(Span(latency.speedup, *latency.ci95)), latency.noise_floor or DRIFT)
     slack = math.log(ratio.hi / ratio.value)
     ratios: dict[str, Span | None] = {"latency": ratio}
     for name in ("p50", "p90", "p99"):
         share = getattr(latency.after, name) / getattr(latency.before, name)
         ratios[name] = widened(Span(share, share, share), slack)
-    ratios["throughput"] = Span(1 / ratio.value, 1 / ratio.hi, 1 / ratio.lo)
+    ratios["throughput"] = inverse(ratio)
     for name, key in _CHANGES.items():
         change, figure = getattr(result, key), measured.get(name, Figure())
         ratios[name] = _ratio(change, figure.after)
@@ -148,7 +147,7 @@ def figures(result: Result, measured: Mapping[str, Figure]) -> dict[str, Figure]
 def _speedup(earlier: Earlier, race: Race, lane: int) -> Span:
     then, now = earlier.relative, race.against_yardstick(lane)
     value = now.speedup / then.value
-    half = math.hypot(now.halfwidth, math.log(then.hi / then.lo) / 2)
+    half = math.hypot(now.halfwidth, math.log(then.hi / then.lo) / 2 if then.lo else math.inf)
     return Span(value, value * math.exp(-half), value * math.exp(half))
 
 

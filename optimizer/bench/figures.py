@@ -37,7 +37,7 @@ def exact(result: Result) -> dict[str, Figure]:
 def times(race: Race, lane: int) -> dict[str, Figure]:
     """Latency and its quantiles, in milliseconds and as ratios `after / before`."""
     found = {name: _quantile(race, lane, q) for name, q in _QUANTILES.items()}
-    return found | {"latency": Figure(found["p50"].after, widened(_inverse(Span(*race.speedup(lane))), race.floor))}
+    return found | {"latency": Figure(found["p50"].after, widened(inverse(Span(*race.speedup(lane))), race.floor))}
 
 
 def _quantile(race: Race, lane: int, q: float) -> Figure:
@@ -93,8 +93,9 @@ def _range(values: Sequence[float]) -> Span:
     return Span(float(np.median(values)), min(values), max(values))
 
 
-def _inverse(span: Span) -> Span:
-    return Span(1 / span.value, 1 / span.hi, math.inf if span.lo == 0 else 1 / span.lo)
+def inverse(span: Span) -> Span:
+    """1 / `span`, which may be open at 0 and at infinity."""
+    return Span(1 / span.value, 1 / span.hi if span.hi else math.inf, 1 / span.lo if span.lo else math.inf)
 
 
 def widened(span: Span, floor: float) -> Span:

@@ -23,6 +23,7 @@ is *missed* if the condition holds all over it, *passed* if it holds nowhere in 
 from __future__ import annotations
 
 import dataclasses
+import math
 import operator
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -126,6 +127,8 @@ def judge(gate: Gate, figures: Mapping[str, Figure]) -> GateResult:
         return GateResult(gate.text, "passed", found)
     if outcomes == {True}:
         return GateResult(gate.text, "missed", f"{found}, and the gate fails at {gate.op} {_spell(gate, gate.bound)}")
+    if span.lo == 0 and span.hi == math.inf:
+        return GateResult(gate.text, "inconclusive", f"{found} of too few rounds: give more --time-budget or --runs")
     return GateResult(
         gate.text,
         "inconclusive",

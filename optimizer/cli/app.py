@@ -13,6 +13,7 @@ from importlib.metadata import version
 import typer
 
 from optimizer.cli import bench, finetune, inspect, options, prune, quantize
+from optimizer.cli import run as run_command
 from optimizer.errors import OptimizeError
 
 app = typer.Typer(
@@ -29,6 +30,7 @@ app.command("finetune")(finetune.finetune)
 app.command("distill")(finetune.distill)
 app.command("bench")(bench.bench)
 app.command("inspect")(inspect.inspect)
+app.command("run")(run_command.run)
 
 
 def _print_version(wanted: bool) -> None:

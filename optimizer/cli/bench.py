@@ -7,16 +7,25 @@ from typing import Annotated, Literal, Optional
 
 import typer
 
-from optimizer.cli import options
+from optimizer.cli import options, outcome
+from optimizer.cli.given import Given
 from optimizer.errors import ConfigError
-from optimizer.recipe import Bench, Run
+from optimizer.recipe import Bench
 
 
 def bench(
-    baseline: Annotated[Path, typer.Argument(help="The ONNX model to compare with.", show_default=False)],
+    context: typer.Context,
+    original: Annotated[
+        Optional[Path],
+        typer.Argument(
+            metavar="BASELINE", help="The ONNX model to compare with.", show_default="what the configuration names"
+        ),
+    ] = None,
     candidates: Annotated[
         Optional[list[Path]],
-        typer.Argument(help="The models to compare with it.", show_default="itself, for the noise"),
+        typer.Argument(
+            metavar="CANDIDATE", help="The models to compare with it.", show_default="itself, for the noise"
+        ),
     ] = None,
     data: options.Data = None,
     samples: options.Samples = None,
@@ -40,43 +49,44 @@ def bench(
     dim: options.Dims = None,
     concurrency: Annotated[int, typer.Option(min=1, help="Callers that run the model at once.")] = 1,
     spin: Annotated[bool, typer.Option("--spin", help="Let idle threads spin, as in production.")] = False,
+    no_measure: Annotated[bool, typer.Option("--no-measure", help="Time nothing: sizes and answers alone.")] = False,
     save_baseline: Annotated[
         Optional[Path], typer.Option(help="Write the last model's figures to this file.", show_default=False)
     ] = None,
-    earlier: Annotated[
+    baseline: Annotated[
         Optional[Path], typer.Option("--baseline", help="Compare with the figures in this file.", show_default=False)
     ] = None,
     seed: options.Seed = 0,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
     report: options.Reports = None,
+    config: options.Config = None,
 ) -> None:
     """Compare models in speed, memory, size and answers; fail if a gate is missed."""
-    step = Bench(
-        metric=metric,
-        fail_if=tuple(fail_if or ()),
-        inconclusive=inconclusive,
-        per_op=per_op,
-        memory=memory,
-        runs=_runs(runs),
-        time_budget=time_budget,
-        batch=batch,
-        concurrency=concurrency,
-        spin=spin,
-        save_baseline=save_baseline,
-        baseline=earlier,
-    )
-    run = Run(data=data, samples=samples, seed=seed, threads=threads, dims=options.sizes(dim))
+    given, told = Given(context, config), outcome.of(as_json, quiet, report)
+    fields = {
+        "metric": metric,
+        "fail_if": tuple(fail_if or ()),
+        "inconclusive": inconclusive,
+        "per_op": per_op,
+        "memory": memory,
+        "runs": _runs(runs),
+        "time_budget": time_budget,
+        "batch": batch,
+        "concurrency": concurrency,
+        "spin": spin,
+        "save_baseline": save_baseline,
+        "baseline": baseline,
+        "measure": not no_measure,
+    }
+    step, run = given.step(Bench, fields), given.run(data, samples, seed, threads, dim)
+    first, others = given.models(original, candidates or [], alone=step.baseline is not None)
     from optimizer.bench import compare, gates
-    from optimizer.cli import bench_display, display
-    from optimizer.report import write
+    from optimizer.cli import display
 
-    write.check(report or [])
     with display.progress(quiet or as_json) as progress:
-        results = compare.bench(baseline, candidates or [], step, run, progress=progress)
-    bench_display.show(results, as_json=as_json, quiet=quiet)
-    write.write(results, report or [])
-    write.summarize(results)
+        results = compare.bench(first, others, step, run, progress=progress)
+    told.tell(results)
     gates.enforce(results, step.inconclusive)
 
 

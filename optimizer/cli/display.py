@@ -1,19 +1,20 @@
-"""Results on a terminal: one table, or one JSON document; progress on stderr, only where somebody watches."""
+"""Results on a terminal: a table each, or one JSON document; progress on stderr, only where somebody watches."""
 
 from __future__ import annotations
 
 import contextlib
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, TextColumn
 from rich.progress import Progress as Bars
 from rich.table import Table
+from rich.text import Text
 
 from optimizer.pipeline.common import Progress, Silent
-from optimizer.report import rows
+from optimizer.report import rows, why
 from optimizer.report.document import document
 from optimizer.report.records import Result
 
@@ -45,35 +46,40 @@ def progress(quiet: bool) -> Iterator[Progress]:
         yield _Bars(bars)
 
 
-def show(result: Result, *, as_json: bool, quiet: bool) -> None:
-    """Print the result of a command that wrote a model, the way the user asked for."""
-    for warning in result.warnings:
+def show(results: Sequence[Result], *, as_json: bool, quiet: bool) -> None:
+    """Print what a command found out, the way the user asked for."""
+    for warning in dict.fromkeys(warning for result in results for warning in result.warnings):
         sys.stderr.write(f"warning: {warning}\n")
     if as_json:
-        sys.stdout.write(json.dumps(document([result]), indent=2) + "\n")
+        sys.stdout.write(json.dumps(document(results), indent=2) + "\n")
     elif not quiet:
-        _print(Console(highlight=False, soft_wrap=True), result)
-
-
-def table(result: Result) -> Table:
-    """Before against after, one figure a row."""
-    found = Table(show_edge=False, pad_edge=False)
-    found.add_column("")
-    for name in ("before", "after", "change"):
-        found.add_column(name, justify="right")
-    for row in rows.rows(result):
-        found.add_row(*row)
-    return found
+        console = Console(highlight=False, soft_wrap=True)
+        for result in results:
+            _print(console, result)
+        console.print(rows.machine(results[0].machine), style="dim", markup=False)
 
 
 def _print(console: Console, result: Result) -> None:
+    if result.command == "bench":
+        console.print(f"{result.input} against {result.output}", style="bold", markup=False)
     for step in result.steps:
         console.print(step, style="dim", markup=False)
-    console.print(table(result))
+    console.print(_table(("", "before", "after", "change"), rows.rows(result)))
     if result.latency_ms is not None:
         console.print(rows.verdict(result.latency_ms), style=COLOURS[result.latency_ms.verdict])
+    for listing in why.listings(result):
+        console.print(f"\n{listing.title}", style="bold", markup=False)
+        console.print(_table(listing.columns, listing.rows))
     for gate in result.gates:
         console.print(f"{gate.status}: {gate.condition}: {gate.message}", style=COLOURS[gate.status], markup=False)
-    if result.output is not None:
+    if result.output is not None and result.command != "bench":
         console.print(f"wrote {result.output}", markup=False)
-    console.print(rows.machine(result.machine), style="dim")
+
+
+def _table(columns: Sequence[str], body: Iterable[Sequence[str]]) -> Table:
+    found = Table(show_edge=False, pad_edge=False)
+    for number, name in enumerate(columns):
+        found.add_column(name, justify="right" if number else "left", overflow="fold")
+    for row in body:
+        found.add_row(*(Text(cell) for cell in row))
+    return found

@@ -5,14 +5,17 @@ from __future__ import annotations
 import dataclasses
 import os
 from pathlib import Path
-from typing import Annotated, Any, Literal, Optional
+from typing import Annotated, Literal, Optional
 
 import typer
 
-from optimizer.cli import options
-from optimizer.recipe import Finetune, Run
+from optimizer.cli import options, outcome
+from optimizer.cli.given import Given
+from optimizer.recipe import Finetune
 
-Data = Annotated[str, typer.Option("--data", help="Samples to learn from; labels are not needed.", show_default=False)]
+Data = Annotated[
+    Optional[str], typer.Option("--data", help="Samples to learn from; labels are not needed.", show_default=False)
+]
 Student = Annotated[Path, typer.Argument(help="The model to tune.", show_default=False)]
 Teacher = Annotated[Path, typer.Argument(help="The model to learn from.", show_default=False)]
 Threads = Annotated[int, typer.Option("--threads", min=0, help="Threads of torch and ONNX Runtime; 0: all cores.")]
@@ -42,8 +45,11 @@ Metric = Annotated[Optional[str], typer.Option(help="How the result is judged.",
 def finetune(
     context: typer.Context,
     student: Student,
-    teacher: Annotated[Path, typer.Option("--teacher", help="The model to learn from.", show_default=False)],
-    data: Data,
+    teacher: Annotated[
+        Optional[Path],
+        typer.Option("--teacher", help="The model to learn from.", show_default="what the configuration names"),
+    ] = None,
+    data: Data = None,
     output: options.Output = None,
     force: options.Force = False,
     resume: Resume = False,
@@ -70,16 +76,18 @@ def finetune(
     metric: Metric = None,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
+    report: options.Reports = None,
+    config: options.Config = None,
 ) -> None:
     """Win back what compression lost: the student learns to answer as the teacher does."""
-    _tune("finetune", context.params)
+    _tune(context)
 
 
 def distill(
     context: typer.Context,
     teacher: Teacher,
     student: Student,
-    data: Data,
+    data: Data = None,
     output: options.Output = None,
     force: options.Force = False,
     resume: Resume = False,
@@ -106,30 +114,34 @@ def distill(
     metric: Metric = None,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
+    report: options.Reports = None,
+    config: options.Config = None,
 ) -> None:
     """The same as finetune, for a student of any architecture: it learns to answer as the teacher does."""
-    _tune("distill", context.params)
+    _tune(context)
 
 
-def _tune(command: str, given: dict[str, Any]) -> None:
+def _tune(context: typer.Context) -> None:
     """Both commands take the same options, by name, and differ in how the models are given."""
-    chosen = {field.name: given[field.name] for field in dataclasses.fields(Finetune)}
-    step = Finetune(**{**chosen, "outputs": tuple(given["outputs"] or ())})
-    threads = given["threads"] or os.cpu_count() or 1
-    run = Run(data=given["data"], samples=given["samples"], seed=given["seed"], threads=threads)
-    from optimizer.cli import display
+    params = context.params
+    given, told = Given(context, params["config"]), outcome.of(params["as_json"], params["quiet"], params["report"])
+    fields = {field.name: params[field.name] for field in dataclasses.fields(Finetune)}
+    step = given.step(Finetune, {**fields, "outputs": tuple(params["outputs"] or ())})
+    threads = params["threads"] or os.cpu_count() or 1
+    run = given.run(params["data"], params["samples"], params["seed"], threads)
+    teacher = given.model(params["teacher"])
     from optimizer.pipeline import finetune as pipeline
 
-    with display.progress(given["quiet"] or given["as_json"]) as progress:
-        result = pipeline.finetune(
-            given["student"],
-            given["teacher"],
+    told.of(
+        lambda progress: pipeline.finetune(
+            params["student"],
+            teacher,
             step,
             run,
-            output=given["output"],
-            force=given["force"],
-            resume=given["resume"],
-            command=command,
+            output=params["output"],
+            force=params["force"],
+            resume=params["resume"],
+            command=context.info_name or "finetune",
             progress=progress,
         )
-    display.show(result, as_json=given["as_json"], quiet=given["quiet"])
+    )

@@ -6,20 +6,30 @@ import json
 import sys
 from typing import TYPE_CHECKING, Any
 
+import typer
+
 from optimizer.cli import options
+from optimizer.cli.given import Given
 
 if TYPE_CHECKING:
     from optimizer.pipeline.inspect import Inspection
 
 
-def inspect(model: options.Model, as_json: options.Json = False) -> None:
+def inspect(
+    context: typer.Context,
+    model: options.Model = None,
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+    config: options.Config = None,
+) -> None:
     """List the channel groups of a model, what each ties together, and why the rest is frozen."""
+    source = Given(context, config).model(model)
     from optimizer.pipeline.inspect import inspect as run
 
-    found = run(model)
+    found = run(source)
     if as_json:
         sys.stdout.write(json.dumps(found.to_json(), indent=2) + "\n")
-    else:
+    elif not quiet:
         _print(found)
 
 

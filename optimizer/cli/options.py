@@ -10,7 +10,15 @@ import typer
 
 from optimizer.errors import ConfigError
 
-Model = Annotated[Path, typer.Argument(help="The ONNX model.", show_default=False)]
+Model = Annotated[Optional[Path], typer.Argument(help="The ONNX model.", show_default="what the configuration names")]
+Config = Annotated[
+    Optional[Path],
+    typer.Option(
+        "--config",
+        help="File with defaults of options.",
+        show_default="optimize.toml, or pyproject.toml's [tool.optimize]",
+    ),
+]
 Output = Annotated[
     Optional[Path], typer.Option("-o", "--output", help="Where to write the result.", show_default="beside the input")
 ]
@@ -19,7 +27,7 @@ Data = Annotated[
     Optional[str],
     typer.Option(
         "--data",
-        help="Samples: .npz, .npy, a folder of those, test_data_set_* folders, or module:function.",
+        help="Samples: .npz, .npy, a folder of those or of images, or module:function.",
         show_default="synthetic inputs",
     ),
 ]

@@ -6,13 +6,15 @@ from typing import Annotated, Optional
 
 import typer
 
-from optimizer.cli import options
+from optimizer.cli import options, outcome
+from optimizer.cli.given import Given
 from optimizer.errors import ConfigError
-from optimizer.recipe import Criterion, Prune, Run, Scope, share
+from optimizer.recipe import Criterion, Prune, Scope, share
 
 
 def prune(
-    model: options.Model,
+    context: typer.Context,
+    model: options.Model = None,
     sparsity: Annotated[
         Optional[str], typer.Option(help="The share of prunable parameters that goes, e.g. 0.5.", show_default=False)
     ] = None,
@@ -61,34 +63,34 @@ def prune(
     ] = False,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
+    report: options.Reports = None,
+    config: options.Config = None,
 ) -> None:
     """Remove channels, heads and blocks from a model, proved equal to setting them to zero."""
     if not structured:
         raise ConfigError("only structured pruning is there: leave --structured as it is")
-    step = Prune(
-        sparsity=share(sparsity) if sparsity is not None else None,
-        macs=share(macs) if macs is not None else None,
-        latency=share(latency) if latency is not None else None,
-        mask_only=mask_only,
-        granularity=tuple(part.strip() for part in granularity.split(",")),
-        criterion=criterion,
-        repair=repair,
-        scope=scope,
-        align=_align(align),
-        lossy=lossy,
-        max_drop=share(max_drop) if max_drop is not None else None,
-        metric=metric,
-        only=tuple(only or ()),
-        exclude=tuple(exclude or ()),
-        measure=not no_measure,
-    )
-    run = Run(data=data, samples=samples, seed=seed, threads=threads, dims=options.sizes(dim))
-    from optimizer.cli import display
+    given, told = Given(context, config), outcome.of(as_json, quiet, report)
+    fields = {
+        "sparsity": share(sparsity) if sparsity is not None else None,
+        "macs": share(macs) if macs is not None else None,
+        "latency": share(latency) if latency is not None else None,
+        "mask_only": mask_only,
+        "granularity": tuple(part.strip() for part in granularity.split(",")),
+        "criterion": criterion,
+        "repair": repair,
+        "scope": scope,
+        "align": _align(align),
+        "lossy": lossy,
+        "max_drop": share(max_drop) if max_drop is not None else None,
+        "metric": metric,
+        "only": tuple(only or ()),
+        "exclude": tuple(exclude or ()),
+        "measure": not no_measure,
+    }
+    source, step, run = given.model(model), given.step(Prune, fields), given.run(data, samples, seed, threads, dim)
     from optimizer.pipeline import prune as pipeline
 
-    with display.progress(quiet or as_json) as progress:
-        result = pipeline.prune(model, step, run, output=output, force=force, progress=progress)
-    display.show(result, as_json=as_json, quiet=quiet)
+    told.of(lambda progress: pipeline.prune(source, step, run, output=output, force=force, progress=progress))
 
 
 def _align(text: str) -> int | None:

@@ -6,12 +6,14 @@ from typing import Annotated, Optional
 
 import typer
 
-from optimizer.cli import options
-from optimizer.recipe import Calibration, Mode, Quantize, Recover, Run, Target, share
+from optimizer.cli import options, outcome
+from optimizer.cli.given import Given
+from optimizer.recipe import Calibration, Mode, Quantize, Recover, Target, share
 
 
 def quantize(
-    model: options.Model,
+    context: typer.Context,
+    model: options.Model = None,
     output: options.Output = None,
     force: options.Force = False,
     data: options.Data = None,
@@ -43,29 +45,25 @@ def quantize(
     as_json: options.Json = False,
     quiet: options.Quiet = False,
     report: options.Reports = None,
+    config: options.Config = None,
 ) -> None:
     """Make a model int8: faster and smaller, with its accuracy checked."""
-    step = Quantize(
-        mode=mode,
-        calibration=calibration,
-        recover=recover,
-        target=target,
-        per_tensor=per_tensor,
-        inputs=inputs,
-        outputs=outputs,
-        max_drop=share(max_drop) if max_drop is not None else None,
-        metric=metric,
-        only=tuple(only or ()),
-        exclude=tuple(exclude or ()),
-        measure=not no_measure,
-    )
-    run = Run(data=data, samples=samples, seed=seed, threads=threads, dims=options.sizes(dim))
-    from optimizer.cli import display
+    given, told = Given(context, config), outcome.of(as_json, quiet, report)
+    fields = {
+        "mode": mode,
+        "calibration": calibration,
+        "recover": recover,
+        "target": target,
+        "per_tensor": per_tensor,
+        "inputs": inputs,
+        "outputs": outputs,
+        "max_drop": share(max_drop) if max_drop is not None else None,
+        "metric": metric,
+        "only": tuple(only or ()),
+        "exclude": tuple(exclude or ()),
+        "measure": not no_measure,
+    }
+    source, step, run = given.model(model), given.step(Quantize, fields), given.run(data, samples, seed, threads, dim)
     from optimizer.pipeline import quantize as pipeline
-    from optimizer.report import write
 
-    write.check(report or [])
-    with display.progress(quiet or as_json) as progress:
-        result = pipeline.quantize(model, step, run, output=output, force=force, progress=progress)
-    display.show(result, as_json=as_json, quiet=quiet)
-    write.write([result], report or [])
+    told.of(lambda progress: pipeline.quantize(source, step, run, output=output, force=force, progress=progress))

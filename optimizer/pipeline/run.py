@@ -100,8 +100,6 @@ class _Work:
         return finetune(self.now, self.source, step, self.run, output=target, progress=self.progress)
 
     def _bench(self, step: Bench) -> Result:
-        if not step.measure:
-            return compare.unmeasured(self.source, self.now, step, self.run, progress=self.progress)
         (result,) = compare.bench(self.source, [self.now], step, self.run, progress=self.progress)
         return result
 

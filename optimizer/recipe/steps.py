@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 from optimizer.errors import ConfigError
 from optimizer.recipe.images import IMAGENET, Preprocess
@@ -44,6 +44,9 @@ class Quantize:
 @dataclasses.dataclass(frozen=True)
 class Prune:
     """Structured pruning. `sparsity` is the share of parameters that goes, `macs` the share of MACs that stays."""
+
+    TARGETS: ClassVar = ("sparsity", "macs", "latency")
+    """Of these one at most is given."""
 
     sparsity: float | None = None
     macs: float | None = None

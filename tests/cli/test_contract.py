@@ -18,6 +18,8 @@ from optimizer.errors import OptimizeError
 from tests.cli.runner import ROOT, optimize, write_data, write_model
 from tests.quantize.nets import normal
 
+COMMANDS = [command.name or "" for command in application.app.registered_commands]
+
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -140,7 +142,7 @@ def test_an_option_that_makes_no_sense_is_refused_in_one_line(
 
 
 UNKNOWN = [
-    ("quantize",), ("quantize", "net.onnx", "--frobnicate"), ("quantize", "net.onnx", "--mode", "loud"),
+    ("quantize", "net.onnx", "--frobnicate"), ("quantize", "net.onnx", "--mode", "loud"),
     ("quantize", "net.onnx", "--calibration", "none"), ("quantize", "net.onnx", "--samples", "0"),
     ("quantize", "net.onnx", "--samples", "many"), ("quantize", "net.onnx", "--threads", "0"), ("frobnicate",),
     ("quantize", "net.onnx", "other.onnx"), ("bench", "--no-such-option"),
@@ -228,7 +230,7 @@ def test_every_exception_of_ours_knows_its_status() -> None:
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("command", [[], ["quantize"], ["bench"]])
+@pytest.mark.parametrize("command", [[], *([name] for name in COMMANDS)], ids=" ".join)
 def test_help_is_written_for_every_command(command: list[str]) -> None:
     found = CliRunner().invoke(application.app, [*command, "--help"])
     assert found.exit_code == 0
