@@ -1,0 +1,1 @@
+"""Head to head with other quantizers, which run in an environment of their own."""
