@@ -127,16 +127,6 @@ def _shift(weight: Array, found: Array, moments: Moments, bias: bool) -> Array:
     return np.asarray(lost[:, :, 0])
 
 
-def losses(weight: Array, covariance: Array, ridge: float = RIDGE) -> Array:
-    """What the best repair still loses without one column each, ``|w_k|^2 / [C^-1]_kk``, as a share of the output's
-    variance; [G, K] from [G, O, K] and [G, K, K] (optimal brain surgeon, arXiv 2208.11580)."""
-    size = np.einsum("gkk->gk", covariance)
-    damped = covariance + np.eye(covariance.shape[1]) * (ridge * size.mean(1) + 1e-12)[:, None, None]
-    precision = np.einsum("gkk->gk", np.linalg.inv(damped))
-    whole = float(np.sum((weight @ covariance) * weight))
-    return np.asarray(np.square(weight).sum(1) / precision / max(whole, 1e-30))
-
-
 def variances(weight: Array, covariance: Array) -> Array:
     """What one column each brings into the output, ``|w_k|^2 C_kk``, as a share of the output's variance; [G, K]."""
     whole = float(np.sum((weight @ covariance) * weight))

@@ -112,22 +112,12 @@ def _within(accuracy: Accuracy, bound: float) -> bool:
 
 
 def carry_out(work: Calibration, step: Prune) -> Found:
-    """Choose, remove and repair. Of the scopes, `auto` takes the one whose answers are closer where there is a repair.
+    """Choose, remove and repair; the scope `auto` ranks over all groups where their worth is measured.
 
     Raises `NothingToDo`, or `BoundMissed` where the target is out of reach.
     """
-    if step.scope != "auto":
-        return _carried_out(work, step)
-    found = _carried_out(work, dataclasses.replace(step, scope="layer"))
-    if not (work.mends and step.repair):
-        return found
-    try:
-        other = _carried_out(work, dataclasses.replace(step, scope="global"))
-    except BoundMissed:
-        return found
-    best = min((found, other), key=lambda one: work.noise(one.pruned.removed))
-    note = "ranked over all groups" if best is other else "the same share of every group"
-    return dataclasses.replace(best, steps=(*best.steps, f"{note}: closer to the original than the other scope"))
+    scope = step.scope if step.scope != "auto" else "global" if work.weighs else "layer"
+    return _carried_out(work, dataclasses.replace(step, scope=scope))
 
 
 def _carried_out(work: Calibration, step: Prune) -> Found:
@@ -145,7 +135,7 @@ def _carried_out(work: Calibration, step: Prune) -> Found:
         model = model.clone()
         axes = analyse(model, lossy=step.lossy)
         mend = work.mend(axes, model) if step.repair else unmended
-        pruned = structured.prune(axes, model, skipped.masked.clone(), target, work.criterion(axes), mend)
+        pruned = structured.prune(axes, model, skipped.masked.clone(), target, work.criterion(axes, model), mend)
     _check_reached(_size(pruned.removed, step), goal, sizes, step)
     return Found(pruned, frozen, tuple(f"skipped the block that ends in {name}" for name in skipped.names))
 

@@ -1,23 +1,29 @@
 """What data tells the pruner: which channels matter, and how what reads them is mended.
 
-Real samples are split as for quantization: one part is calibrated on, the other is judged on only.
+Real samples are split as for quantization: one part is calibrated on, the other is judged on only. Images, sequences
+and tokens to calibrate on are augmented where they are few: closed-form fits have thousands of unknowns.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
+import numpy as np
 import onnx_ir as ir
 
 from optimizer.calibrate.gram import Gram
+from optimizer.calibrate.lstsq import Moments
 from optimizer.calibrate.run import observe
+from optimizer.data.augment import augmented, kind_of
 from optimizer.data.samples import Samples
+from optimizer.data.strengths import AUTO
 from optimizer.model.ports import Array
 from optimizer.pipeline import common
 from optimizer.pipeline.common import Progress, Subject
+from optimizer.prune import response
 from optimizer.prune.consumers import consumers, give_biases
 from optimizer.prune.groups import Axes, Bools
-from optimizer.prune.importance import CRITERIA, Criterion, informed
+from optimizer.prune.importance import CRITERIA, WIDEST, Criterion, Scores, curve, informed
 from optimizer.prune.prepare import prepare
 from optimizer.prune.remove import mask, replace
 from optimizer.prune.repair import repair
@@ -26,8 +32,10 @@ from optimizer.recipe import Prune, Run
 
 HELD_BACK = 0.25
 """Share of real samples that are judged on only."""
-_WIDEST = 2304
-"""Columns up to which moments are inverted for importance."""
+ENOUGH = 160
+"""Samples that calibration is widened to by augmentation."""
+_CHECKED = 16
+"""Samples on which the answer to the loss of a group is measured."""
 
 
 def split(samples: Samples, seed: int) -> tuple[Samples, Samples]:
@@ -36,6 +44,14 @@ def split(samples: Samples, seed: int) -> tuple[Samples, Samples]:
         return samples, samples
     judging, calibration = samples.split(HELD_BACK, seed)
     return calibration, judging
+
+
+def widened(samples: Samples, seed: int) -> Samples:
+    """`samples` with changed copies of each, up to about `ENOUGH`, where augmentation suits them."""
+    times = ENOUGH // max(1, len(samples))
+    kinds = sorted({kind_of(array) for array in samples[0].values()} & set(AUTO))
+    how = [part for kind in kinds for part in AUTO[kind].split(",") if not part.startswith("mixup")]
+    return augmented(samples, ",".join(how), times, seed) if times > 1 and how else samples
 
 
 class Calibration:
@@ -49,40 +65,75 @@ class Calibration:
         self.base = prepare(about.clean)
         if self.mends:
             give_biases(self.base)
-        self._moments: dict[str, Array] | None = None
+        self._moments: dict[str, Moments] | None = None
+        self._scores: dict[tuple[tuple[str, int], ...], Scores] = {}
 
     @property
     def name(self) -> str:
-        """The criterion: `auto` is obs with real data and magnitude without."""
+        """The criterion: `auto` is obs with real data and repair, wanda without repair, magnitude without data."""
         if self.step.criterion == "auto":
-            return "magnitude" if self.samples.synthetic else "obs"
+            return "magnitude" if self.samples.synthetic else "obs" if self.step.repair else "wanda"
         return self.step.criterion
 
-    def criterion(self, axes: Axes) -> Criterion:
-        """The criterion that the step asks for, for a model that was made of `base`."""
+    @property
+    def weighs(self) -> bool:
+        """Whether the criterion measures what groups are worth to the outputs, on real data."""
+        return self.name == "obs" and not self.samples.synthetic
+
+    def criterion(self, axes: Axes, model: ir.Model) -> Criterion:
+        """The criterion that the step asks for, for a `model` that was made of `base`."""
         if self.name in CRITERIA:
             return CRITERIA[self.name]
         self._moments = self._measured() if self._moments is None else self._moments
-        return informed(self.name, consumers(axes.graph), self._moments)
+        if self.name == "wanda":
+            return informed(consumers(axes.graph), _covariances(self._moments))
+        return lambda axes: self._remembered(axes, model)
 
-    def _measured(self) -> dict[str, Array]:
-        """Covariances of what the consumers of the base read, by node name."""
+    def _remembered(self, axes: Axes, model: ir.Model) -> Scores:
+        key = tuple((group.name, len(group.labels)) for group in axes.groups)
+        if key not in self._scores:
+            self._scores[key] = self._costs(axes, model)
+        return self._scores[key]
+
+    def _costs(self, axes: Axes, model: ir.Model) -> Scores:
+        """Per label, what it adds to the noise of the model's outputs when it goes after those before it."""
+        found, moments = consumers(axes.graph), self._moments or {}
+        covariances, scores = _covariances(moments), np.zeros(len(axes.sets.root))
+        outputs = response.Outputs(model, list(self._aside().take(_CHECKED)), self.run.threads)
+        tick = self.progress.stage("measuring what each group is worth", len(axes.groups))
+        for group in axes.groups:
+            going = curve(axes, group, found, covariances)
+            pruned = response.Alone(axes, group, going, model, found if self.mends else (), moments)
+            scores[group.labels[going.order]] = response.marginal(going, pruned.points(outputs))
+            tick()
+        return scores
+
+    def _aside(self) -> Samples:
+        """The samples that groups are weighed on: a quarter, which moments are not taken of; all where few."""
+        return self.samples.subset(range(3, len(self.samples), 4)) if len(self.samples) > 4 else self.samples
+
+    def _measured(self) -> dict[str, Moments]:
+        """Moments of what the consumers of the base read, by node name; a few samples are left aside."""
         every = consumers(self.base.graph)
-        found = [one for one in every if one.columns <= _WIDEST and not one.lowering.depthwise]
+        found = [one for one in every if one.columns <= WIDEST and not one.lowering.depthwise]
         grams = {one.node.name or "": Gram(one.window) for one in found}
         watched: dict[str, list[Gram]] = {}
         for one in found:
             watched.setdefault(one.given.name or "", []).append(grams[one.node.name or ""])
-        tick = self.progress.stage("measuring what channels carry", len(self.samples))
-        observe(self.base, self.samples, watched, threads=self.run.threads, tick=tick)
-        return {key: gram.moments(centred=True) for key, gram in grams.items() if gram.count}
+        some = [index for index in range(len(self.samples)) if index % 4 != 3 or len(self.samples) <= 4]
+        samples = self.samples.subset(some)
+        samples = widened(samples, self.run.seed) if self.mends else samples
+        tick = self.progress.stage("measuring what channels carry", len(samples))
+        observe(self.base, samples, watched, threads=self.run.threads, tick=tick)
+        return {key: _moments(gram) for key, gram in grams.items() if gram.count}
 
     def mend(self, axes: Axes, model: ir.Model) -> Mend:
         """The repair of `model` for a choice of labels."""
 
         def mended(dropped: Bools) -> Mapping[str, Array]:
             tick = self.progress.stage("repairing what is left")
-            args = (axes, dropped, self.base, model, lambda: self.samples)
+            wide = widened(self.samples, self.run.seed)
+            args = (axes, dropped, self.base, model, lambda: wide)
             found = repair(*args, threads=self.run.threads, tick=tick).constants
             better = self._noise(axes, dropped, model, found) < self._noise(axes, dropped, model, {})
             return found if better else {}
@@ -99,3 +150,12 @@ class Calibration:
     def noise(self, model: ir.Model) -> float:
         """Noise of a model's answers to the judging samples, decibels."""
         return -common.accuracy(self.about.model, model, self.judging, self.run).sqnr_db
+
+
+def _moments(gram: Gram) -> Moments:
+    second = gram.moments(centred=False)
+    return Moments(second, second, gram.mean, gram.mean)
+
+
+def _covariances(moments: Mapping[str, Moments]) -> dict[str, Array]:
+    return {name: one.centred().own for name, one in moments.items()}

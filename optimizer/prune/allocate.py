@@ -55,7 +55,7 @@ def _lane(axes: Axes, group: Group, scores: Scores, align: int | None, measure: 
     covered = max(1, int(np.isin(axes.sets.members(layout[index].labels)[1], group.labels).sum()) // len(own))
     wanted = align or min(16, max(1, 2 ** int(np.log2(max(1, len(own) * covered / 4)))))
     step = 1 if group.kind == "head" else max(1, wanted // covered)
-    return Lane(group.labels[order], step, own[order] / _saved(axes, group, measure) * _scarcity(len(own)))
+    return Lane(group.labels[order], step, own[order] / _saved(axes, group, measure))
 
 
 def _saved(axes: Axes, group: Group, measure: Measure) -> float:
@@ -63,11 +63,6 @@ def _saved(axes: Axes, group: Group, measure: Measure) -> float:
     dropped, half = axes.none(), len(group.labels) // 2
     dropped[group.labels[:half]] = True
     return max(1e-9, (measure(axes.none()) - measure(dropped)) / max(1, half))
-
-
-def _scarcity(size: int) -> Scores:
-    """How much more a label matters as those before it have gone, since what is left must make up for more."""
-    return size / (size - np.arange(size))
 
 
 def choose(axes: Axes, ways: Sequence[Lane], measure: Measure, left: float, scope: str, scores: Scores) -> Bools:
