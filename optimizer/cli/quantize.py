@@ -30,6 +30,12 @@ def quantize(
         bool, typer.Option("--inputs", help="Make the float inputs uint8: the caller sends bytes.")
     ] = False,
     outputs: Annotated[bool, typer.Option("--outputs", help="Make the float outputs uint8.")] = False,
+    augment: Annotated[
+        Optional[str],
+        typer.Option(
+            help="Calibrate on ten times the samples, changed: flip,rotate=10,noise=0.05 ...", show_default="none"
+        ),
+    ] = None,
     max_drop: Annotated[
         Optional[str], typer.Option(help="The most that accuracy may fall, e.g. 1%.", show_default="no bound")
     ] = None,
@@ -57,6 +63,7 @@ def quantize(
         "per_tensor": per_tensor,
         "inputs": inputs,
         "outputs": outputs,
+        "augment": augment,
         "max_drop": share(max_drop) if max_drop is not None else None,
         "metric": metric,
         "only": tuple(only or ()),

@@ -147,14 +147,17 @@ def kind_of(array: Array) -> Kind:
 
 
 def augmented(samples: Samples, text: str, times: int, seed: int) -> Samples:
-    """`samples` followed by `times - 1` changed copies of each, as `multiplied` has them.
+    """`samples` followed by `times - 1` changed copies of each, as `multiplied` has them; as they are for `none`.
 
-    Mix-up takes a batch and is refused here. Raises `ConfigError`, `DataError`.
+    Mix-up takes a batch: it is refused here where it is asked for, and left out of `auto`. Raises `ConfigError`,
+    `DataError`.
     """
-    how = parse(text)
-    if "mixup" in how.strengths:
+    how = choose(text, samples)
+    if how is None:
+        return samples
+    if text != "auto" and "mixup" in how.strengths:
         raise ConfigError("--augment mixup needs batches with a teacher: it is for training only")
-    refuse_unsuited(how, samples)
+    how = dataclasses.replace(how, strengths={name: s for name, s in how.strengths.items() if name != "mixup"})
     note = f"{len(samples)} samples were augmented ({text}) to {len(samples) * times}"
     return dataclasses.replace(multiplied(samples, how, times, seed), notes=(*samples.notes, note))
 

@@ -15,8 +15,9 @@ from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
+from optimizer.data import augment
 from optimizer.data.samples import Samples
-from optimizer.errors import BoundMissed, NothingToDo
+from optimizer.errors import BoundMissed, ConfigError, NothingToDo
 from optimizer.model import io
 from optimizer.pipeline import common
 from optimizer.pipeline.common import Progress, Silent, Subject
@@ -28,6 +29,8 @@ from optimizer.report.records import Accuracy, Latency, Result
 
 HELD_BACK = 0.25
 """Share of real samples that calibration never sees, for judging."""
+AUGMENTED = 10
+"""Samples to calibrate on for each that is given, where they are augmented."""
 _USUAL_DROP, _USUAL_SQNR, _CHANCE = 0.01, 14.0, 1.5
 """What is borne where no bound is given: share of the metric, decibels, samples."""
 _SYNTHETIC_SQNR = 20.0
@@ -73,7 +76,8 @@ class _Work:
 
     def __init__(self, about: Subject, step: Quantize, run: Run, progress: Progress) -> None:
         self.about, self.step, self.run, self.progress = about, step, run, progress
-        self.calibration, self.judging = split(about.samples, run.seed)
+        calibration, self.judging = split(about.samples, run.seed)
+        self.calibration = multiplied(calibration, step, run.seed)
         tick = progress.stage("calibrating", len(self.calibration))
         self.static = Static(
             about.clean,
@@ -222,12 +226,13 @@ class _Work:
     def describe(self, judged: Judged, latency: Latency | None) -> Result:
         """The result record of the chosen candidate."""
         base = common.base_result("quantize", self.about, judged.candidate.model, self.run)
+        made = self.calibration.notes[len(self.judging.notes) :]
         return dataclasses.replace(
             base,
             latency_ms=latency,
             accuracy=judged.accuracy,
             nodes=judged.candidate.nodes,
-            steps=(*base.steps, *judged.notes, _summary(judged.candidate)),
+            steps=(*base.steps, *made, *judged.notes, _summary(judged.candidate)),
             warnings=(*base.warnings, *_doubts(judged.accuracy, latency)),
         )
 
@@ -238,6 +243,15 @@ def split(samples: Samples, seed: int) -> tuple[Samples, Samples]:
         return samples, samples
     judging, calibration = samples.split(HELD_BACK, seed)
     return calibration, judging
+
+
+def multiplied(samples: Samples, step: Quantize, seed: int) -> Samples:
+    """The samples to calibrate on: with `augment` ten for each of the given ones, which come first."""
+    if step.augment is None:
+        return samples
+    if samples.synthetic:
+        raise ConfigError("--augment makes more of real samples: give --data")
+    return augment.augmented(samples, step.augment, AUGMENTED, seed)
 
 
 def _plain(judged: Judged, latency: Latency) -> bool:

@@ -30,6 +30,8 @@ class Quantize:
     inputs: bool = False
     """The graph's own float inputs become uint8."""
     outputs: bool = False
+    augment: str | None = None
+    """Calibrate on ten times the samples, changed like this (see `data.strengths`); None: on the samples alone."""
     max_drop: float | None = None
     metric: str | None = None
     only: tuple[str, ...] = ()

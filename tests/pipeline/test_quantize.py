@@ -10,7 +10,7 @@ import onnx
 import onnx_ir as ir
 import pytest
 
-from optimizer.errors import BoundMissed, DataError, ModelError, NothingToDo, OutputError
+from optimizer.errors import BoundMissed, ConfigError, DataError, ModelError, NothingToDo, OutputError
 from optimizer.model import io
 from optimizer.pipeline import quantize as pipeline
 from optimizer.quantize.existing import integer_nodes
@@ -330,3 +330,23 @@ def test_a_weight_that_is_not_finite_stays_as_it_is(bad: float, tmp_path: Path) 
     io.save(build(text, {"w": weight}), tmp_path / "net.onnx")
     with pytest.raises(NothingToDo):
         pipeline.quantize(tmp_path / "net.onnx", QUICK, Run(samples=4))
+
+
+def test_ten_samples_are_calibrated_on_for_each_where_augmentation_is_asked_for(folder: Path) -> None:
+    result = run(folder, Quantize(measure=False, augment="flip,rotate=10,noise=0.05"))
+    assert "12 samples were augmented (flip,rotate=10,noise=0.05) to 120" in result.steps
+    assert result.accuracy is not None
+    assert result.accuracy.samples == 4
+    changed = (folder / "net.int8.onnx").read_bytes()
+    run(folder, force=True)
+    assert (folder / "net.int8.onnx").read_bytes() != changed
+
+
+@pytest.mark.parametrize(
+    ("text", "data", "message"),
+    [("flip", False, "give --data"), ("mixup", True, "training only"), ("tokens", True, "suits no input")],
+)
+def test_augmentation_that_cannot_be_is_refused(folder: Path, text: str, data: bool, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        run(folder, Quantize(measure=False, augment=text), data=data)
+    assert "net.int8.onnx" not in names(folder)
