@@ -22,7 +22,7 @@ from optimizer.prune.groups import Axes
 from optimizer.runtime.session import open_session
 from tests.ops.examples import EXAMPLES, MS, Example
 
-NO_REFERENCE = {"SimplifiedLayerNormalization", "GlobalLpPool", "ConvTranspose"}
+NO_REFERENCE = {"SimplifiedLayerNormalization", "GlobalLpPool", "ConvTranspose", "MaxRoiPool"}
 LABELS = 8
 """Labels tried per example."""
 

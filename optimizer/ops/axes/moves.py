@@ -55,15 +55,19 @@ def unsqueeze(op: Op) -> Sequence[Layout | None]:
 @rule("Concat")
 def concat(op: Op) -> Sequence[Layout | None]:
     """Label lists one after the other; the other axes align."""
-    parts = [op.input(index) for index in range(len(op.node.inputs))]
+    return (joined(op, [op.input(index) for index in range(len(op.node.inputs))]),)
+
+
+def joined(op: Op, parts: Sequence[Layout]) -> Layout:
+    """Tensors one after the other along `axis`."""
     along = position(op.number("axis", 1), len(parts[0]))
     out = [op.align(*axes) if i != along else fixed(None) for i, axes in enumerate(zip(*parts, strict=True))]
-    joined = [part[along] for part in parts]
-    if any(axis.open for axis in joined):
-        op.freeze("joins axes of a size only known at run time", *joined)
+    pieces = [part[along] for part in parts]
+    if any(axis.open for axis in pieces):
+        op.freeze("joins axes of a size only known at run time", *pieces)
     else:
-        out[along] = op.axis(np.concatenate([axis.labels for axis in joined]), all(axis.zero for axis in joined))
-    return (tuple(out),)
+        out[along] = op.axis(np.concatenate([axis.labels for axis in pieces]), all(axis.zero for axis in pieces))
+    return tuple(out)
 
 
 def recount(node: ir.Node, cut: Cut) -> None:
@@ -223,6 +227,43 @@ def scatter_nd(op: Op) -> Sequence[Layout | None]:
     op.freeze("writes to places of this axis", *x[:depth], *indices, *updates[: len(indices) - 1])
     rest = [op.align(*pair) for pair in zip(x[depth:], updates[len(indices) - 1 :], strict=True)]
     return ((*x[:depth], *rest),)
+
+
+@rule("GatherElements", "ScatterElements")
+def elements(op: Op) -> Sequence[Layout | None]:
+    """data, indices (, updates) of one rank: `axis` is looked up, the others are aligned where they are as long."""
+    given = [op.input(index) for index in range(len(op.node.inputs))]
+    scatters = len(given) > 2
+    out = list(given[0 if scatters else 1])
+    along = position(op.number("axis", 0), len(out))
+    for index, axes in enumerate(zip(*given, strict=True)):
+        if index == along or len({axis.size for axis in axes}) > 1:
+            op.freeze("looks up this axis", *axes)
+            out[index] = fixed(out[index].size)
+        else:
+            out[index] = op.axis(op.align(*axes).labels, axes[0].zero and (axes[-1].zero or not scatters), axes[0].open)
+    return (tuple(out),)
+
+
+@rule("OneHot")
+def one_hot(op: Op) -> Sequence[Layout | None]:
+    """Indices get a new axis of `depth`."""
+    x = op.input(0)
+    axis = op.number("axis", -1)
+    axis = axis + len(x) + 1 if axis < 0 else axis
+    op.freeze("", *op.input(1), *op.input(2))
+    wide = [op.axis(own.labels, False, own.open) for own in x]
+    return ((*wide[:axis], fixed(op.dims()[axis]), *wide[axis:]),)
+
+
+@rule("RoiAlign", "MaxRoiPool", "GridSample")
+def sampled(op: Op) -> Sequence[Layout | None]:
+    """x[batch, channels, height, width] at places that other inputs give: only channels are free."""
+    x = op.input(0)
+    others = [axis for index in range(1, len(op.node.inputs)) if op.has(index) for axis in op.input(index)]
+    op.freeze("is sampled at places given by data", x[0], *x[2:], *others)
+    sizes = op.dims(0, len(x))
+    return ((fixed(sizes[0]), x[1], *(fixed(size) for size in sizes[2:])),)
 
 
 @rule("DepthToSpace", "SpaceToDepth")

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 import onnx_ir as ir
 
 from optimizer.ops.axes.pointwise import broadcast
-from optimizer.ops.axes.rule import Axis, Cut, Layout, Op, Refuse, fixed, rule
+from optimizer.ops.axes.rule import MS, Axis, Cut, Layout, Op, Refuse, fixed, rule
 
 
 def product(op: Op, operands: Sequence[tuple[Layout, str]], out: str) -> Layout:
@@ -37,13 +37,16 @@ def product(op: Op, operands: Sequence[tuple[Layout, str]], out: str) -> Layout:
 
 
 @rule("MatMul")
-@rule("MatMulInteger", quantized={0: 2, 1: 3})
+@rule("FusedMatMul", domain=MS)
 def matmul(op: Op) -> Sequence[Layout | None]:
     """a[..., m, k] b[..., k, n]; vectors have no m or n; leading axes broadcast."""
     a, b = op.input(0), op.input(1)
-    if op.node.op_type == "MatMulInteger":
-        _encoding(op, 2, a[-2] if len(a) > 1 else None)
-        _encoding(op, 3, b[-1] if len(b) > 1 else None)
+    if op.number("transBatchA", 0) or op.number("transBatchB", 0):
+        raise Refuse("turns a stack of matrices")
+    a, b = (
+        (*x[:-2], x[-1], x[-2]) if op.number(name, 0) and len(x) > 1 else x
+        for x, name in ((a, "transA"), (b, "transB"))
+    )
     return (matrices(op, a, b),)
 
 
@@ -57,11 +60,24 @@ def matrices(op: Op, a: Layout, b: Layout) -> Layout:
 
 
 @rule("Gemm")
+@rule("FusedGemm", domain=MS)
 def gemm(op: Op) -> Sequence[Layout | None]:
     """a[m, k] b[k, n] + c, each possibly transposed."""
+    return (activated(op, affine(op, 0, 1, 2)),)
+
+
+def affine(op: Op, a: int, b: int, c: int) -> Layout:
+    """Gemm of inputs with these numbers."""
     left, right = "km" if op.number("transA", 0) else "mk", "nk" if op.number("transB", 0) else "kn"
-    out = product(op, [(op.input(0), left), (op.input(1), right)], "mn")
-    return (broadcast(op, [out, op.input(2)], all) if op.has(2) else out,)
+    out = product(op, [(op.input(a), left), (op.input(b), right)], "mn")
+    return broadcast(op, [out, op.input(c)], all) if op.has(c) else out
+
+
+def activated(op: Op, y: Layout) -> Layout:
+    """What a fused activation leaves of zeros."""
+    if op.node.attributes.get_string("activation", "Relu") in ("Relu", "LeakyRelu", "Tanh"):
+        return y
+    return tuple(op.axis(axis.labels, False, axis.open) for axis in y)
 
 
 @rule("Einsum")
@@ -96,16 +112,24 @@ def keep_groups(node: ir.Node, cut: Cut) -> None:
 
 
 @rule("Conv", patch=keep_groups)
+@rule("FusedConv", domain=MS, patch=keep_groups)
 def conv(op: Op) -> Sequence[Layout | None]:
-    """x, w, bias."""
-    x, w = op.input(0), op.input(1)
+    """x, w, bias, and in the fused op something that is added."""
+    y = convolved(op, 0, 1, 2)
+    y = broadcast(op, [y, op.input(3)], all) if op.has(3) else y
+    return (activated(op, y),)
+
+
+def convolved(op: Op, x_index: int, w_index: int, bias: int) -> Layout:
+    """Convolution of inputs with these numbers."""
+    x, w = op.input(x_index), op.input(w_index)
     groups, size = op.number("group", 1), x[1].size
     if size is None or size % groups or w[0].open:
         raise Refuse("has an open number of channels")
     row, column = op.split(x[1], groups, size // groups)
     op.align(row, op.split(w[0], groups, len(w[0].labels) // groups)[0])
     op.contract(column, w[1])
-    return (_spatial(op, x, w, w[0]),)
+    return _spatial(op, x, w, w[0], bias)
 
 
 @rule("ConvTranspose", patch=keep_groups)
@@ -118,12 +142,12 @@ def conv_transpose(op: Op) -> Sequence[Layout | None]:
     op.align(row, own_row)
     op.contract(column, own_column)
     out = op.merge([own_row, w[1]])
-    return (_spatial(op, x, w, out),)
+    return (_spatial(op, x, w, out, 2),)
 
 
-def _spatial(op: Op, x: Layout, w: Layout, out: Axis) -> Layout:
-    """Nothing goes from height, width or kernel; the bias (input 2) follows the output channels."""
-    bias = op.input(2) if op.has(2) else None
+def _spatial(op: Op, x: Layout, w: Layout, out: Axis, bias_index: int) -> Layout:
+    """Nothing goes from height, width or kernel; the bias follows the output channels."""
+    bias = op.input(bias_index) if op.has(bias_index) else None
     op.freeze("slides a window over this axis", *x[2:])
     op.freeze("", *w[2:])
     zero = out.zero
@@ -131,14 +155,3 @@ def _spatial(op: Op, x: Layout, w: Layout, out: Axis) -> Layout:
         out, zero = op.align(out, bias[0]), zero and bias[0].zero
     batch = op.axis(x[0].labels, x[0].zero and bias is None, x[0].open)
     return batch, op.axis(out.labels, zero), *(fixed(size) for size in op.dims(0, len(x))[2:])
-
-
-def _encoding(op: Op, index: int, axis: Axis | None) -> None:
-    """A scale or zero point per channel goes with its channel."""
-    if not op.has(index):
-        return
-    layout = op.input(index)
-    if axis is not None and len(layout) == 1 and layout[0].size == axis.size != 1:
-        op.align(layout[0], axis)
-    else:
-        op.freeze("has a scale that is not per channel", *layout)

@@ -68,11 +68,19 @@ def softmax(op: Op) -> Sequence[Layout | None]:
     return (tuple(op.axis(axis.labels, False, axis.open) for axis in x),)
 
 
-@rule("CumSum", "TopK", "ReverseSequence", "Trilu")
+@rule("LpNormalization")
+def lp_norm(op: Op) -> Sequence[Layout | None]:
+    """Divided by the norm over `axis`, which zeros that go do not change."""
+    x = op.input(0)
+    op.contract(x[position(op.number("axis", -1), len(x))])
+    return (x,)
+
+
+@rule("CumSum", "CumProd", "TopK", "ReverseSequence", "Trilu")
 def ordered(op: Op) -> Sequence[Layout | None]:
     """Order matters along the axis (ReverseSequence: the first two; Trilu: the last two)."""
     x = op.input(0)
-    if op.node.op_type == "CumSum":
+    if op.node.op_type in ("CumSum", "CumProd"):
         found = op.const(1)
         axes = list(range(len(x))) if found is None else [int(found.reshape(()))]
     elif op.node.op_type == "TopK":

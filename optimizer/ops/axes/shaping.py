@@ -16,6 +16,7 @@ is computed from them (a scale, another shape) stays as it was; and each op that
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import onnx_ir as ir
@@ -43,12 +44,14 @@ def reshape(op: Op) -> Sequence[Layout | None]:
     x, target = op.input(0), op.const(1)
     if op.node.attributes.get_ints("shape") is not None:
         raise Refuse("has its target as an attribute (opset 4)")
-    sizes = list(op.dims())
+    sizes = list(op.dims(0, None if target is None else target.size))
     if 0 in sizes:
         raise Refuse("has an empty result")
     if target is not None and not op.number("allowzero", 0):
         for axis, number in enumerate(target.ravel().tolist()):
             sizes[axis] = x[axis].size if number == 0 else number if number > 0 else sizes[axis]
+    if sizes.count(None) == 1 and not any(axis.open for axis in x):
+        sizes[sizes.index(None)] = math.prod(len(axis.labels) for axis in x) // math.prod(filter(None, sizes))
     return (regroup(op, x, sizes),)
 
 
