@@ -12,7 +12,7 @@ from importlib.metadata import version
 
 import typer
 
-from optimizer.cli import bench, finetune, inspect, options, prune, quantize
+from optimizer.cli import bench, finetune, inspect, options, prune, quantize, tune
 from optimizer.cli import run as run_command
 from optimizer.errors import OptimizeError
 
@@ -28,6 +28,7 @@ app.command("quantize")(quantize.quantize)
 app.command("prune")(prune.prune)
 app.command("finetune")(finetune.finetune)
 app.command("distill")(finetune.distill)
+app.command("tune")(tune.tune)
 app.command("bench")(bench.bench)
 app.command("inspect")(inspect.inspect)
 app.command("run")(run_command.run)

@@ -80,6 +80,10 @@ class Samples:
         order = _shuffled(len(self), seed)
         return self.subset(sorted(order[:size])), self.subset(sorted(order[size:]))
 
+    def seen(self, held_back: float, seed: int) -> Samples:
+        """What is left when a random share `held_back` is kept from whoever asks; all where that is 0."""
+        return self.split(held_back, seed)[1] if held_back else self
+
     def batches(self, size: int) -> Iterator[Feed]:
         """Up to `size` consecutive samples at a time, joined along axis 0.
 

@@ -85,7 +85,7 @@ def prepare(path: Path, model: ir.Model, run: Run) -> Subject:
 
     samples = open_samples(
         run.data, model, count=run.samples, seed=run.seed, images=run.images, dims=dict(run.dims), runs=runs
-    )
+    ).seen(run.held_back, run.seed)
     if not len(samples):
         raise DataError(f"{samples.source}: no samples in it; give at least one")
     session.run(samples[0])

@@ -50,7 +50,9 @@ def finetune(
     io.check_target(target, force)
     about = common.prepare(source, io.load(source), run)
     guide = io.load(teacher)
-    samples = open_samples(run.data, guide, count=run.samples, seed=run.seed, images=run.images, dims=dict(run.dims))
+    samples = open_samples(
+        run.data, guide, count=run.samples, seed=run.seed, images=run.images, dims=dict(run.dims)
+    ).seen(run.held_back, run.seed)
     progress.stage("looking at student and teacher")
     found = distill(about.model, guide, samples, step, seed=run.seed, threads=run.threads, output=target,
                     resume=resume, watch=_watch(progress))  # fmt: skip

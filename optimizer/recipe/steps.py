@@ -183,11 +183,15 @@ class Run:
     dims: tuple[tuple[str, int], ...] = ()
     images: Preprocess = IMAGENET
     """How images are prepared, where the data is a folder of them."""
+    held_back: float = 0.0
+    """Share of the samples that no step sees, so that others can judge on them."""
 
     def __post_init__(self) -> None:
         for name, value in (("samples", self.samples), ("threads", self.threads), *self.dims):
             if value is not None and value < 1:
                 raise ConfigError(f"{name} must be at least 1, not {value}")
+        if not 0 <= self.held_back <= 0.9:
+            raise ConfigError(f"held-back must lie between 0 and 0.9, not {self.held_back:g}")
 
 
 def share(text: str) -> float:

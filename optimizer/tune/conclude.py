@@ -1,0 +1,144 @@
+"""The end of a search: the front, the best of it once more, and what is written.
+
+The best few of the front are timed against each other in one race, longer than in their trials. In the order of the
+objective each is then judged on the final part of the samples, which nothing was chosen by; the first that keeps to
+the bound there is written. With `latency` as the objective, a model that the race shows slower is never written.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import onnx_ir as ir
+
+from optimizer.errors import BoundMissed
+from optimizer.model import io, shapes
+from optimizer.pipeline import common
+from optimizer.pipeline.common import Progress
+from optimizer.report.records import Change, Latency, Result, to_json
+from optimizer.tune import front as fronts
+from optimizer.tune import trial as trials
+from optimizer.tune.front import Point
+from optimizer.tune.judge import Verdict
+from optimizer.tune.race import race
+from optimizer.tune.space import recipe
+from optimizer.tune.study import Study
+from optimizer.tune.trial import Bench
+
+FINALISTS = 6
+SECONDS = 2.0
+"""Of the last race, for each finalist."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Finalist:
+    """One of the best, built again."""
+
+    point: Point
+    path: Path
+    model: ir.Model
+    latency: Latency
+
+
+def conclude(bench: Bench, study: Study, target: Path, progress: Progress, *, interrupted: bool) -> Result:
+    """Write the best model found. Raises `BoundMissed` if there is none within the bound."""
+    records = study.records()
+    points = [point for number, record in enumerate(records) if (point := trials.point(number, record)) is not None]
+    best = fronts.front(points)
+    if not best:
+        raise BoundMissed(_none_holds(bench, points, len(records)))
+    with tempfile.TemporaryDirectory(prefix="optimize-") as work:
+        progress.stage("timing the best against each other")
+        finalists = _finalists(bench, fronts.ranked(best, bench.settings.objective)[:FINALISTS], Path(work))
+        progress.stage("judging on samples that no choice depends on")
+        chosen, verdict = _first_that_holds(bench, finalists)
+        if bench.settings.front is not None:
+            _write_front(bench, best, bench.settings.front, Path(work))
+        result = _describe(bench, chosen, verdict, best, records, interrupted)
+        size = io.save(io.load(chosen.path), target, force=True)
+    study.wrote(target)
+    return dataclasses.replace(result, output=str(target), size_bytes=Change(result.size_bytes.before, size))
+
+
+def check_targets(study: Study, target: Path, folder: Path | None, *, force: bool) -> None:
+    """Raise `OutputError` if the output cannot be written; one that this study wrote before may be replaced."""
+    io.check_target(target, force or study.has_written(target))
+    if folder is not None:
+        folder.mkdir(parents=True, exist_ok=True)
+
+
+def _finalists(bench: Bench, points: Sequence[Point], work: Path) -> list[Finalist]:
+    """The points' models, timed; in the objective's order."""
+    paths = [bench.builder.build(recipe(point.params), work).path for point in points]
+    models = [io.load(path) for path in paths]
+    latencies = race(bench.about.model, models, bench.parts.choosing, bench.run, SECONDS * len(models))
+    found = [Finalist(*one) for one in zip(points, paths, models, latencies, strict=True)]
+    if bench.settings.objective == "size":
+        return found
+    able = [one for one in found if one.latency.verdict != "slower"]
+    return sorted(able, key=lambda one: (-round(one.latency.speedup, 2), one.point.size))
+
+
+def _first_that_holds(bench: Bench, finalists: Sequence[Finalist]) -> tuple[Finalist, Verdict]:
+    missed: list[Verdict] = []
+    for one in finalists:
+        verdict = bench.judge.judge(one.model, bench.parts.final)
+        if verdict.holds:
+            return one, verdict
+        missed.append(verdict)
+    if not missed:
+        raise BoundMissed("no recipe within the bound is as fast as the original here; nothing was written")
+    nearest = min(missed, key=lambda verdict: verdict.violation)
+    raise BoundMissed(
+        f"what kept to the bound on the samples it was chosen by does not on {len(bench.parts.final)} others: "
+        f"{_fall(nearest)}; no model was written (more --data makes the choice surer)"
+    )
+
+
+def _fall(verdict: Verdict) -> str:
+    return f"{verdict.accuracy.metric} may fall by {verdict.risk.upper:.4f}, and {verdict.bound:.4f} is allowed at most"
+
+
+def _none_holds(bench: Bench, points: Sequence[Point], count: int) -> str:
+    bound = f"--max-drop {bench.settings.max_drop:.2%}"
+    if not points:
+        return f"none of {count} trials came as far as being judged on all samples; no model was written"
+    near = min(points, key=lambda point: point.upper)
+    return (
+        f"none of {count} trials keeps to {bound}: the nearest, {near.recipe!r}, may fall by {near.upper:.4f} "
+        f"(estimated at {near.drop:.4f} from {len(bench.parts.choosing)} samples); no model was written"
+    )
+
+
+def _write_front(bench: Bench, points: Sequence[Point], folder: Path, work: Path) -> None:
+    for place, point in enumerate(points, 1):
+        path = bench.builder.build(recipe(point.params), work).path
+        io.save(io.load(path), folder / f"{bench.about.path.stem}.{place}.onnx", force=True)
+
+
+def _describe(
+    bench: Bench, chosen: Finalist, verdict: Verdict, best: Sequence[Point], records: Sequence[dict[str, Any]],
+    interrupted: bool,
+) -> Result:  # fmt: skip
+    shapes.infer(chosen.model)
+    base = common.base_result("tune", bench.about, chosen.model, bench.run)
+    stopped = sum("stopped" in record for record in records)
+    steps = (
+        f"{len(records)} trials, {stopped} of them stopped early; {len(best)} on the front",
+        f"the best: {chosen.point.recipe}",
+        *(("interrupted: run the same command to go on",) if interrupted else ()),
+    )
+    return dataclasses.replace(
+        base, accuracy=verdict.accuracy, latency_ms=chosen.latency, steps=steps,
+        details={
+            "front": [to_json(point) for point in best],
+            "best": chosen.point.number,
+            "trials": [dict(record) for record in records],
+            "bound": {"allowed": verdict.bound, "drop": verdict.risk.drop, "upper": verdict.risk.upper},
+            "interrupted": interrupted,
+        },
+    )  # fmt: skip

@@ -1,0 +1,62 @@
+"""Recipes that people would try by hand: every search begins with these, so that it cannot end up worse.
+
+Values that a guess leaves out are those of `BASE`; with `steps = "quantize"` they are what `optimize quantize
+--no-measure` does by default.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from optimizer.tune.space import STEPS, Choice, Params, Row, Span, Value, ask
+
+BASE: Params = {
+    STEPS: "quantize",
+    "prune.macs": 0.8,
+    "prune.scope": "global",
+    "prune.criterion": "obs",
+    "prune.granularity": "channel,head",
+    "finetune.epochs": 15,
+    "finetune.lr": 1e-3,
+    "finetune.batch": 16,
+    "finetune.optimizer": "adamw",
+    "finetune.temperature": 2.0,
+    "finetune.features": 0.0,
+    "finetune.augment": "auto",
+    "quantize.mode": "static",
+    "quantize.calibration": "mse",
+    "quantize.recover": "full",
+    "quantize.per_tensor": False,
+    "quantize.max_drop": None,
+}
+
+GUESSES: tuple[Params, ...] = (
+    {},
+    {STEPS: "prune,quantize", "prune.macs": 0.9},
+    {"quantize.max_drop": 1.0},
+    {STEPS: "prune,finetune,quantize", "prune.macs": 0.75},
+    {STEPS: "prune,quantize", "prune.macs": 0.75},
+    {"quantize.mode": "weights"},
+    {STEPS: "prune,finetune,quantize", "prune.macs": 0.5},
+    {STEPS: "prune,quantize", "prune.macs": 0.5},
+    {"quantize.calibration": "percentile"},
+    {"quantize.mode": "dynamic"},
+)
+"""The most promising first: a search may be short."""
+
+
+def guesses(rows: Sequence[Row]) -> list[dict[str, Value]]:
+    """The guesses that lie within a space, each with a value for every row that applies."""
+    return [complete(rows, guess) for guess in GUESSES if all(_within(row, guess) for row in rows)]
+
+
+def complete(rows: Sequence[Row], guess: Params) -> dict[str, Value]:
+    """`guess` with the base's values where it has none."""
+    return ask(rows, lambda row: guess.get(row.name, BASE[row.name]))
+
+
+def _within(row: Row, guess: Params) -> bool:
+    value = guess.get(row.name, BASE[row.name])
+    if isinstance(row.values, Choice):
+        return value in row.values.values
+    return isinstance(row.values, Span) and row.values.low <= float(value or 0) <= row.values.high

@@ -1,0 +1,61 @@
+"""Where a study lives: a journal file (beside the output, or where `--storage` says) or a database.
+
+| `--storage`                                | what it is                                                          |
+|--------------------------------------------|---------------------------------------------------------------------|
+| left out                                   | `OUTPUT.study`, a journal file; this machine's workers share it     |
+| `journal:PATH`, or a path without `://`    | a journal file, on a file system that all workers have              |
+| `postgresql://USER@HOST/NAME`              | PostgreSQL (extra `postgres`); any number of workers and machines   |
+| another URL that SQLAlchemy knows          | what it names                                                       |
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from optimizer.errors import ConfigError, MissingExtra
+
+_SCHEMES = {"postgresql://": "postgresql+psycopg://", "postgres://": "postgresql+psycopg://"}
+_PATIENCE = 30
+"""Seconds after which the lock of a worker that died while it wrote to a journal is broken."""
+
+
+def open_storage(place: str) -> Any:
+    """The `optuna` storage at `place`. Raises `MissingExtra`, or `ConfigError` where there is none."""
+    try:
+        import optuna
+    except ImportError as error:
+        raise MissingExtra("optuna", "tune") from error
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    return _database(place) if "://" in place else _journal(Path(place.removeprefix("journal:")))
+
+
+def _journal(path: Path) -> Any:
+    from optuna.storages import JournalStorage
+    from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
+
+    if not path.parent.is_dir():
+        raise ConfigError(f"the study's journal {path} has no folder to be in; create {path.parent} first")
+    try:
+        return JournalStorage(JournalFileBackend(str(path), JournalFileOpenLock(str(path), _PATIENCE)))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ConfigError(f"{path} cannot be used as a study's journal: {_line(error)}") from error
+
+
+def _database(url: str) -> Any:
+    from optuna.exceptions import StorageInternalError
+    from optuna.storages import RDBStorage
+    from sqlalchemy.exc import SQLAlchemyError
+
+    for short, whole in _SCHEMES.items():
+        url = whole + url.removeprefix(short) if url.startswith(short) else url
+    try:
+        return RDBStorage(url, engine_kwargs={"pool_pre_ping": True})
+    except ImportError as error:
+        raise MissingExtra(error.name or "a database driver", "postgres") from error
+    except (SQLAlchemyError, StorageInternalError, RuntimeError, ValueError) as error:
+        raise ConfigError(f"--storage cannot be opened: {_line(error)}") from error
+
+
+def _line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -1,0 +1,110 @@
+"""One trial: a recipe is built, judged rung by rung, and timed if it keeps to the bound.
+
+What is found goes into the study as a plain record. A recipe whose content is known already, from any worker of any
+kind of machine, is not judged again: its answers are the same anywhere.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from optimizer.errors import OptimizeError
+from optimizer.model import io
+from optimizer.pipeline.common import Progress, Subject
+from optimizer.recipe import Run
+from optimizer.tune.build import Builder, plain, text
+from optimizer.tune.front import Point
+from optimizer.tune.judge import Judge, Verdict
+from optimizer.tune.parts import Parts
+from optimizer.tune.race import race
+from optimizer.tune.settings import Tune
+from optimizer.tune.space import Params, recipe
+
+SECONDS = 1.5
+"""A trial's race; the best are timed again, and longer, in the end."""
+MISHAPS = (OptimizeError, ArithmeticError, LookupError, RuntimeError, ValueError, MemoryError)
+"""What one recipe may fail with without ending the search; the record says so."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Bench:
+    """What a worker needs to run trials."""
+
+    about: Subject
+    settings: Tune
+    run: Run
+    parts: Parts
+    judge: Judge
+    builder: Builder
+
+
+def carry_out(bench: Bench, params: Params, known: Sequence[dict[str, Any]], progress: Progress) -> dict[str, Any]:
+    """The record of a trial. `known` are the records of the trials before."""
+    began = time.monotonic()
+    steps = recipe(params)
+    record = {"params": dict(params), "recipe": text(steps), "steps": [plain(step) for step in steps]}
+    try:
+        found = _found(bench, params, known, progress)
+    except MISHAPS as error:
+        found = {"stopped": f"{type(error).__name__}: {error}"}
+    return {**record, **found, "seconds": round(time.monotonic() - began, 2)}
+
+
+def _found(bench: Bench, params: Params, known: Sequence[dict[str, Any]], progress: Progress) -> dict[str, Any]:
+    steps = recipe(params)
+    key = bench.builder.key(steps)
+    timed = bench.settings.objective == "latency"
+    same = [one for one in known if one.get("key") == key]
+    found = {name: one[name] for one in same for name in (*_JUDGED, "time") if name in one}
+    if found and (not timed or not found["holds"] or "time" in found):
+        return found
+    with tempfile.TemporaryDirectory(prefix="optimize-") as work:
+        built = bench.builder.build(steps, Path(work), progress)
+        candidate = io.load(built.path)
+        if not found:
+            progress.stage("judging")
+            kept = [one["sqnr_db"] for one in known if one.get("holds")]
+            verdict = bench.judge.climb(candidate, bench.parts.choosing, kept)
+            found = {"key": key, **judged(verdict), "size": built.size / io.size(bench.about.path)}
+        if found["holds"] and timed:
+            progress.stage("timing")
+            latency = race(bench.about.model, [candidate], bench.parts.choosing, bench.run, SECONDS)[0]
+            found["time"] = 1 / latency.speedup
+    return found
+
+
+_JUDGED = ("key", "drop", "upper", "violation", "holds", "sqnr_db", "rung", "size", "stopped")
+
+
+def judged(verdict: Verdict) -> dict[str, Any]:
+    """A verdict as plain figures; an SQNR without noise is 999 dB, since JSON has no infinity."""
+    found: dict[str, Any] = {
+        "drop": verdict.risk.drop,
+        "upper": verdict.risk.upper,
+        "violation": verdict.violation,
+        "holds": verdict.holds,
+        "sqnr_db": min(max(verdict.accuracy.sqnr_db, -999.0), 999.0),
+        "rung": verdict.rung,
+    }
+    return found if verdict.stopped is None else {**found, "stopped": verdict.stopped}
+
+
+def values(record: dict[str, Any], settings: Tune) -> tuple[float, ...] | None:
+    """What the sampler is to make small; None where the trial did not get that far."""
+    if not record.get("holds"):
+        return None
+    time_ = (record["time"],) if settings.objective == "latency" else ()
+    return (*time_, record["drop"], record["size"])
+
+
+def point(number: int, record: dict[str, Any]) -> Point | None:
+    """The record of a trial as a point of the front; None if it was stopped."""
+    if "stopped" in record or "key" not in record:
+        return None
+    names = ("key", "recipe", "params", "drop", "upper", "size", "sqnr_db", "holds")
+    return Point(number=number, time=record.get("time"), **{name: record[name] for name in names})

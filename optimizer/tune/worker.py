@@ -1,0 +1,66 @@
+"""A worker: takes trials until there are enough, or the time is up, or somebody interrupts it.
+
+Workers know of each other only through the storage. One whose trials are all being run by others waits, since one of
+these may die; so the last trials are finished as long as one worker is left.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from optimizer.pipeline.common import Progress
+from optimizer.tune import trial as trials
+from optimizer.tune.study import Study
+from optimizer.tune.trial import Bench
+
+
+class _Named:
+    """Progress with the trial's name before each stage."""
+
+    def __init__(self, progress: Progress, name: str) -> None:
+        self.progress, self.name = progress, name
+
+    def stage(self, name: str, steps: int | None = None) -> Callable[[], None]:
+        return self.progress.stage(f"{self.name}: {name}", steps)
+
+
+def work(bench: Bench, study: Study, progress: Progress, elsewhere: Callable[[], list[dict[str, object]]]) -> bool:
+    """Run trials; True if it was interrupted. `elsewhere` gives what workers on other machines have judged."""
+    settings, began = bench.settings, time.monotonic()
+    end = began + 60 * settings.minutes if settings.minutes is not None else None
+    try:
+        while (settings.total is None or study.finished() < settings.total) and not _too_late(study, end):
+            if not _one(bench, study, progress, elsewhere):
+                time.sleep(study.pace.look)
+    except KeyboardInterrupt:
+        return True
+    return False
+
+
+def _too_late(study: Study, end: float | None) -> bool:
+    """Whether a trial begun now would likely end after `end`: the median one does."""
+    if end is None:
+        return False
+    lasted = sorted(record["seconds"] for record in study.records() if "seconds" in record)
+    usual = lasted[len(lasted) // 2] if lasted else 0.0
+    return time.monotonic() + usual > end
+
+
+def _one(bench: Bench, study: Study, progress: Progress, elsewhere: Callable[[], list[dict[str, object]]]) -> bool:
+    """Run one trial; False if there was none to run. Interrupted, it is left to others."""
+    taken = study.take(bench.settings.total)
+    if taken is None:
+        return False
+    try:
+        with study.alive(taken):
+            params = study.values(taken)
+            known = [*study.records(), *elsewhere()]
+            of = "" if bench.settings.total is None else f" of {bench.settings.total}"
+            named = _Named(progress, f"trial {taken.number + 1}{of}")
+            record = trials.carry_out(bench, params, known, named)
+        study.finish(taken, record, trials.values(record, bench.settings), float(record.get("violation", 1.0)))
+    except BaseException:
+        study.give_back(taken, died=False)
+        raise
+    return True
