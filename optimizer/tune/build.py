@@ -6,8 +6,6 @@ What a prefix of a recipe gives is kept (`cache`), so that recipes that begin al
 from __future__ import annotations
 
 import dataclasses
-import json
-from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 
@@ -16,9 +14,9 @@ from optimizer.pipeline.common import Progress, Silent
 from optimizer.pipeline.finetune import finetune
 from optimizer.pipeline.prune import prune
 from optimizer.pipeline.quantize import quantize
-from optimizer.recipe import Finetune, Prune, Run
+from optimizer.recipe import Finetune, Prune, Quantize, Recipe, Run, Step, table, toml
+from optimizer.recipe.toml import name
 from optimizer.tune.cache import Cache, key
-from optimizer.tune.space import Recipe, Step
 
 MODEL = "model.onnx"
 
@@ -40,7 +38,7 @@ class Builder:
 
     def key(self, recipe: Recipe) -> str:
         """The content that `recipe` gives, as a name."""
-        return key(version("optimize-onnx"), self.identity, self.run.threads, [plain(step) for step in recipe])
+        return key(version("optimize-onnx"), self.identity, self.run.threads, toml.text(recipe))
 
     def build(self, recipe: Recipe, work: Path, progress: Progress | None = None) -> Built:
         """The model of `recipe`, in the folder `work`. Raises what its steps raise."""
@@ -50,12 +48,12 @@ class Builder:
         return Built(path, self.key(recipe), io.size(path))
 
     def _step(self, prefix: Recipe, before: Path, work: Path, progress: Progress) -> Path:
-        name = self.key(prefix)
-        folder = work / name
-        if not folder.exists() and not self.cache.fetch(name, folder):
+        content = self.key(prefix)
+        folder = work / content
+        if not folder.exists() and not self.cache.fetch(content, folder):
             folder.mkdir()
             carry_out(prefix[-1], before, self.source, self.run, folder / MODEL, progress)
-            self.cache.store(name, folder)
+            self.cache.store(content, folder)
         return folder / MODEL
 
 
@@ -65,22 +63,14 @@ def carry_out(step: Step, before: Path, original: Path, run: Run, output: Path, 
         finetune(before, original, step, run, output=output, progress=progress)
     elif isinstance(step, Prune):
         prune(before, step, run, output=output, progress=progress)
-    else:
+    elif isinstance(step, Quantize):
         quantize(before, step, run, output=output, progress=progress)
 
 
-def plain(step: Step) -> dict[str, object]:
-    """A step as plain JSON types: its name, and the fields that differ from their defaults."""
-    changed = {f.name: getattr(step, f.name) for f in dataclasses.fields(step) if getattr(step, f.name) != f.default}
-    found: dict[str, object] = json.loads(json.dumps({"do": type(step).__name__.lower(), **changed}))
-    return found
-
-
-def text(recipe: Sequence[Step]) -> str:
+def text(recipe: Recipe) -> str:
     """A recipe on one line, for people."""
-    return " -> ".join(_words(plain(step)) for step in recipe)
+    return " -> ".join(" ".join([name(step), *_given(step)]) for step in recipe)
 
 
-def _words(step: dict[str, object]) -> str:
-    given = [f"{key}={value}" for key, value in step.items() if key not in ("do", "measure")]
-    return " ".join([str(step["do"]), *given])
+def _given(step: Step) -> list[str]:
+    return [f"{key}={value}" for key, value in table.plain(step).items() if key != "measure"]

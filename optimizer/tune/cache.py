@@ -17,8 +17,12 @@ import json
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterable
 from pathlib import Path
+
+_FORGOTTEN = 3600
+"""Seconds after which an entry in the making has no maker any more."""
 
 
 def key(*parts: object) -> str:
@@ -67,6 +71,7 @@ class Cache:
     def trim(self) -> None:
         """Drop the entries that were not used for the longest, until the rest fits."""
         left = self.limit
+        _clear(self.folder)
         for entry in _latest_first(self.folder.iterdir()):
             left -= _bytes(entry)
             if left < 0:
@@ -82,6 +87,14 @@ def _latest_first(entries: Iterable[Path]) -> list[Path]:
     return [entry for _, entry in sorted(aged, reverse=True)]
 
 
+def _clear(folder: Path) -> None:
+    """Remove what workers that died left half done."""
+    for entry in folder.glob(".*-*"):
+        with contextlib.suppress(OSError):
+            if time.time() - entry.stat().st_mtime > _FORGOTTEN:
+                shutil.rmtree(entry, ignore_errors=True)
+
+
 def _drop(entry: Path) -> None:
     """Renamed first, so that nobody finds half of it."""
     away = entry.with_name(f".old-{os.getpid()}-{entry.name}")
@@ -91,10 +104,12 @@ def _drop(entry: Path) -> None:
 
 
 def _bytes(folder: Path) -> int:
+    """The size of the files in a folder that may vanish meanwhile."""
     found = 0
-    for file in folder.rglob("*"):
-        with contextlib.suppress(OSError):
-            found += file.stat().st_size
+    for place, _, names in os.walk(folder):
+        for name in names:
+            with contextlib.suppress(OSError):
+                found += (Path(place) / name).stat().st_size
     return found
 
 

@@ -21,6 +21,7 @@ from optimizer.pipeline import common
 from optimizer.pipeline.common import Progress
 from optimizer.report.records import Change, Latency, Result, to_json
 from optimizer.tune import front as fronts
+from optimizer.tune import manifest
 from optimizer.tune import trial as trials
 from optimizer.tune.front import Point
 from optimizer.tune.judge import Verdict
@@ -56,17 +57,18 @@ def conclude(bench: Bench, study: Study, target: Path, progress: Progress, *, in
         finalists = _finalists(bench, fronts.ranked(best, bench.settings.objective)[:FINALISTS], Path(work))
         progress.stage("judging on samples that no choice depends on")
         chosen, verdict = _first_that_holds(bench, finalists)
-        if bench.settings.front is not None:
-            _write_front(bench, best, bench.settings.front, Path(work))
         result = _describe(bench, chosen, verdict, best, records, interrupted)
-        size = io.save(io.load(chosen.path), target, force=True)
-    study.wrote(target)
+        if bench.settings.front is not None:
+            _write_front(bench, best, bench.settings.front, Path(work), result)
+        size = _write(bench, chosen.point, chosen.path, target, result)
+    study.wrote(target, target.with_name(manifest.FILE))
     return dataclasses.replace(result, output=str(target), size_bytes=Change(result.size_bytes.before, size))
 
 
 def check_targets(study: Study, target: Path, folder: Path | None, *, force: bool) -> None:
     """Raise `OutputError` if the output cannot be written; one that this study wrote before may be replaced."""
-    io.check_target(target, force or study.has_written(target))
+    for path in (target, target.with_name(manifest.FILE)):
+        io.check_target(path, force or study.has_written(path))
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
 
@@ -114,10 +116,22 @@ def _none_holds(bench: Bench, points: Sequence[Point], count: int) -> str:
     )
 
 
-def _write_front(bench: Bench, points: Sequence[Point], folder: Path, work: Path) -> None:
+def _write_front(bench: Bench, points: Sequence[Point], folder: Path, work: Path, result: Result) -> None:
     for place, point in enumerate(points, 1):
         path = bench.builder.build(recipe(point.params), work).path
-        io.save(io.load(path), folder / f"{bench.about.path.stem}.{place}.onnx", force=True)
+        own = folder / str(place)
+        own.mkdir(exist_ok=True)
+        _write(bench, point, path, own / f"{bench.about.path.stem}.onnx", result)
+
+
+def _write(bench: Bench, point: Point, path: Path, target: Path, result: Result) -> int:
+    """The model at `path` as `optimize run` would write it, with its recipe beside it; its size in bytes."""
+    steps, source, run = recipe(point.params), bench.about.path, bench.builder.run
+    model = io.load(path)
+    common.stamp(model, source, run, steps, dataclasses.replace(result, command="run"))
+    size = io.save(model, target, force=True)
+    manifest.write(target.with_name(manifest.FILE), manifest.manifest(steps, source, target, run))
+    return size
 
 
 def _describe(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from optimizer.tune.space import STEPS, Choice, Params, Row, Span, Value, ask
+from optimizer.tune.space import STEPS, Choice, Params, Row, Value, ask
 
 BASE: Params = {
     STEPS: "quantize",
@@ -59,4 +59,4 @@ def _within(row: Row, guess: Params) -> bool:
     value = guess.get(row.name, BASE[row.name])
     if isinstance(row.values, Choice):
         return value in row.values.values
-    return isinstance(row.values, Span) and row.values.low <= float(value or 0) <= row.values.high
+    return row.values.low <= float(value or 0) <= row.values.high

@@ -1,7 +1,7 @@
 """Judging a candidate in rungs, each dearer than the one before; what fails a rung goes no further.
 
-1. A few samples, SQNR alone: stopped below `NOISE` dB, or where it is `CLEARLY` dB worse than the noisiest model that
-   ever kept to the bound (known from `FEWEST_KEPT` such models on).
+1. A few samples, SQNR alone: stopped below `NOISE` dB, or where it is noisier by `CLEARLY` dB than `ENOUGH` models that
+   missed the bound, and than every model that kept to it.
 2. A few samples, the metric: stopped if even the drop itself (no margin for chance) is `FAR` times the bound.
 3. All samples: whether what the drop stays below with some confidence (`risk`) is within the bound.
 
@@ -31,8 +31,8 @@ from optimizer.tune.risk import Risk
 FEW, SOME = 4, 16
 """Samples of the first and of the second rung."""
 NOISE = 0.0
-CLEARLY = 6.0
-FEWEST_KEPT = 3
+CLEARLY = 3.0
+ENOUGH = 3
 FAR = 4.0
 _PARTS = 4
 _MOST_MARGINS = 512
@@ -71,10 +71,9 @@ class Judge:
         self.scores = self._scores(every) if metric in (None, "top1", "agreement") else None
         self.margins = self._margins(self.session, every.take(_MOST_MARGINS), {})
 
-    def climb(self, candidate: ir.Model, samples: Samples, kept: Sequence[float] = ()) -> Verdict:
-        """The verdict on `samples`, rung by rung; `kept` are the SQNRs of models that kept to the bound."""
+    def climb(self, candidate: ir.Model, samples: Samples, least: float = NOISE) -> Verdict:
+        """The verdict on `samples`, rung by rung; below an SQNR of `least` on the first it is stopped."""
         few = self._judged(candidate, samples.take(FEW), 1)
-        least = max(NOISE, min(kept) - CLEARLY) if len(kept) >= FEWEST_KEPT else NOISE
         if few.accuracy.sqnr_db < least:
             return dataclasses.replace(few, stopped=f"SQNR of {few.accuracy.sqnr_db:.1f} dB on {FEW} samples")
         if len(samples) > 2 * SOME:
@@ -123,10 +122,18 @@ class Judge:
     def _right(self, count: int, classes: int, samples: Samples, number: int) -> Array:
         """The class that is right in each of a sample's rows: its label, or what the original answers."""
         label = samples.labels[number].ravel() if self.labelled and samples.labels is not None else np.zeros(0, int)
-        if label.size == count and count and 0 <= label.min() and label.max() < classes:
+        if label.size == count and count and label.min() >= 0 and label.max() < classes:
             return label.astype(np.intp)
         chosen: Array = _rows(self.session.run(samples[number])[self.scores or 0]).argmax(-1)
         return chosen
+
+
+def least_sqnr(kept: Sequence[float], missed: Sequence[float]) -> float:
+    """The SQNR below which no model is worth judging, from those of models that kept to the bound and that missed."""
+    if len(missed) < ENOUGH:
+        return NOISE
+    hopeless = sorted(missed, reverse=True)[ENOUGH - 1] - CLEARLY
+    return max(NOISE, min([hopeless, *(decibels - CLEARLY for decibels in kept)]))
 
 
 def _rows(scores: Array) -> Array:

@@ -8,11 +8,9 @@ A *host class* is what must be equal for ratios to be compared: CPU model, instr
 
 from __future__ import annotations
 
-import contextlib
 import os
-import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import onnx_ir as ir
@@ -22,6 +20,9 @@ from optimizer.pipeline import common
 from optimizer.recipe import Run
 from optimizer.report.records import Latency
 from optimizer.runtime import machine
+from optimizer.tune.locks import FileLock
+
+_LOCK = Path(tempfile.gettempdir()) / f"optimize-timing-{os.getuid() if hasattr(os, 'getuid') else 0}.lock"
 
 
 def host_class(threads: int) -> str:
@@ -34,27 +35,5 @@ def race(
     original: ir.Model, candidates: Sequence[ir.Model], samples: Samples, run: Run, seconds: float
 ) -> list[Latency]:
     """Latency of each of the candidates against the original, alone among the races of this machine."""
-    with alone():
+    with FileLock(_LOCK):
         return list(common.race(original, candidates, samples, run, seconds).latencies)
-
-
-@contextlib.contextmanager
-def alone() -> Iterator[None]:
-    """Nobody else on this machine is in here meanwhile. The lock goes with its process, however that ends."""
-    path = Path(tempfile.gettempdir()) / f"optimize-timing-{os.getuid() if hasattr(os, 'getuid') else 0}.lock"
-    with path.open("ab") as file:
-        _lock(file.fileno())
-        yield
-
-
-def _lock(handle: int) -> None:
-    if sys.platform == "win32":
-        import msvcrt
-
-        while True:
-            with contextlib.suppress(OSError):  # it gives up after ten seconds
-                msvcrt.locking(handle, msvcrt.LK_LOCK, 1)
-                return
-    import fcntl
-
-    fcntl.flock(handle, fcntl.LOCK_EX)

@@ -8,7 +8,7 @@ before are known of all samples, since the original learnt from none of them. Wi
 
     P(right after | margin m) = Φ((m + mean(e)) / sd(e))
     fall of a sample          = [m > 0] - P(right after)
-    drop                      = mean fall over all samples, but at least what was counted less one standard error
+    drop                      = mean fall over all samples, but at least what was counted less two standard errors
     upper                     = drop + CONFIDENCE · standard error over samples
 
 Cases: scores that are probabilities are compared by their logarithms; without error nothing falls; one single sample
@@ -28,6 +28,8 @@ from optimizer.model.ports import Array
 
 CONFIDENCE = 0.84
 """One-sided 80%."""
+SURE = 2.0
+"""One-sided 98%: so sure must a count be to overrule the estimate."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,7 +58,7 @@ def from_margins(every: Array, before: Array, after: Array) -> Risk:
     falls = right - _normal((every + shift) / spread) if spread else right - (every + shift > 0)
     error = float(falls.std()) / math.sqrt(len(falls))
     counted = (before > 0).astype(np.float64) - (after > 0)
-    least = float(counted.mean() - counted.std() / math.sqrt(len(counted)))
+    least = float(counted.mean() - SURE * counted.std() / math.sqrt(len(counted)))
     drop = max(float(falls.mean()), least)
     return Risk(drop, drop + CONFIDENCE * error)
 

@@ -11,11 +11,11 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import importlib.util
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from optimizer.errors import ConfigError, MissingExtra
-from optimizer.model import io
 from optimizer.pipeline import common
 from optimizer.pipeline.common import Progress, Silent
 from optimizer.recipe import Run
@@ -30,7 +30,7 @@ from optimizer.tune.settings import HELD_BACK, Tune
 from optimizer.tune.space import space
 from optimizer.tune.storage import open_storage
 from optimizer.tune.study import Study
-from optimizer.tune.trial import Bench
+from optimizer.tune.trial import Bench, carry_out
 from optimizer.tune.worker import work
 
 
@@ -56,7 +56,7 @@ def tune(
     study, others = open_study(bench, place)
     conclude.check_targets(study, target, settings.front, force=force)
     with processes.helpers(settings.workers - 1, (source, settings, run, place)) as crew:
-        interrupted = work(bench, study, progress, others)
+        interrupted = work(partial(carry_out, bench), settings, study, progress, others)
         crew.wait(interrupted=interrupted)
     return conclude.conclude(bench, study, target, progress, interrupted=interrupted)
 
@@ -106,4 +106,4 @@ def join(source: Path, settings: Tune, run: Run, place: str) -> None:
     """What a helping process does: the same trials, and no conclusion."""
     bench = prepare(source, settings, run)
     study, others = open_study(bench, place)
-    work(bench, study, Silent(), others)
+    work(partial(carry_out, bench), settings, study, Silent(), others)

@@ -12,12 +12,10 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import TypeAlias
 
-from optimizer.recipe import Finetune, Prune, Quantize
+from optimizer.recipe import Finetune, Prune, Quantize, Recipe, Step
 
 Value: TypeAlias = "str | float | int | bool | None"
 Params: TypeAlias = Mapping[str, Value]
-Step: TypeAlias = "Prune | Finetune | Quantize"
-Recipe: TypeAlias = "tuple[Step, ...]"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -14,10 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from optimizer.errors import ConfigError, MissingExtra
+from optimizer.tune.locks import FileLock
 
 _SCHEMES = {"postgresql://": "postgresql+psycopg://", "postgres://": "postgresql+psycopg://"}
-_PATIENCE = 30
-"""Seconds after which the lock of a worker that died while it wrote to a journal is broken."""
 
 
 def open_storage(place: str) -> Any:
@@ -32,12 +31,13 @@ def open_storage(place: str) -> Any:
 
 def _journal(path: Path) -> Any:
     from optuna.storages import JournalStorage
-    from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
+    from optuna.storages.journal import JournalFileBackend
 
     if not path.parent.is_dir():
         raise ConfigError(f"the study's journal {path} has no folder to be in; create {path.parent} first")
+    lock: Any = FileLock(path.with_name(f".{path.name}.lock"))
     try:
-        return JournalStorage(JournalFileBackend(str(path), JournalFileOpenLock(str(path), _PATIENCE)))
+        return JournalStorage(JournalFileBackend(str(path), lock))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ConfigError(f"{path} cannot be used as a study's journal: {_line(error)}") from error
 

@@ -15,8 +15,8 @@ finished, as it might be what kills the workers.
 
 A study has exactly `total` finished trials in the end: a worker that finds itself with one too many gives it up.
 
-The values of a new trial depend on the seed, its number and the trials told before, and on nothing else: a study that
-was interrupted and continued goes the way that it would have gone.
+The values of a new trial depend on the seed, its place among the trials and what was told before, and on nothing else:
+a study that was interrupted and continued goes the way that it would have gone.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ import os
 import platform
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +37,8 @@ from optimizer.tune.guesses import guesses
 from optimizer.tune.space import Choice, Row, Value, ask
 
 ATTEMPTS = 3
-RECORD, ALIVE, ATTEMPT, ORIGIN, IDENTITY, WRITTEN = "record", "alive", "attempt", "origin", "identity", "written"
+RECORD, ALIVE, ATTEMPT, ORIGIN, SURPLUS = "record", "alive", "attempt", "origin", "surplus"
+IDENTITY, WRITTEN = "identity", "written"
 """Names of attributes in the storage."""
 
 
@@ -60,7 +61,7 @@ class Study:
         rows: Sequence[Row],
         seed: int,
         values: int,
-        identity: dict[str, Value],
+        identity: Mapping[str, object],
         pace: Pace | None = None,
     ) -> None:
         import optuna
@@ -68,15 +69,15 @@ class Study:
         self.storage = storage
         self.rows, self.seed, self.pace = tuple(rows), seed, pace or Pace()
         self.guesses = guesses(rows)
-        directions = ["minimize"] * values
-        self.inner = optuna.create_study(storage=storage, study_name=name, directions=directions, load_if_exists=True)
+        small = [optuna.study.StudyDirection.MINIMIZE] * values
+        self.inner = optuna.create_study(storage=storage, study_name=name, directions=small, load_if_exists=True)
         self._seen: dict[int, tuple[Any, float]] = {}
         self._agree(name, identity)
 
-    def _agree(self, name: str, identity: dict[str, Value]) -> None:
+    def _agree(self, name: str, identity: Mapping[str, object]) -> None:
         known = self.inner.user_attrs.get(IDENTITY)
         if known is None:
-            self.inner.set_user_attr(IDENTITY, identity)
+            self.inner.set_user_attr(IDENTITY, dict(identity))
             return
         for key, value in identity.items():
             if known.get(key) != value:
@@ -111,14 +112,13 @@ class Study:
         ]
         return [{name: value for name, value in record.items() if name != "time"} for record in records]
 
-    def wrote(self, path: Path) -> None:
-        """Remember that this study made the file at `path`."""
-        self.inner.set_user_attr(WRITTEN, _hash(path))
+    def wrote(self, *paths: Path) -> None:
+        """Remember that this study made the files at `paths`."""
+        self.inner.set_user_attr(WRITTEN, [_hash(path) for path in paths])
 
     def has_written(self, path: Path) -> bool:
         """Whether the file at `path` is one that this study made."""
-        known = self.inner.user_attrs.get(WRITTEN)
-        return known is not None and path.is_file() and _hash(path) == known
+        return path.is_file() and _hash(path) in self.inner.user_attrs.get(WRITTEN, [])
 
     def finished(self) -> int:
         """How many trials are finished."""
@@ -137,6 +137,7 @@ class Study:
         trial = self.inner.ask()
         trial.set_user_attr(ALIVE, [owner(), 0])
         if total is not None and ORIGIN not in trial.user_attrs and self._surplus(trial.number, total):
+            trial.set_user_attr(SURPLUS, True)
             self._tell(trial.number, TrialState.FAIL)
             return None
         return trial
@@ -145,9 +146,9 @@ class Study:
         """The values of a trial that was taken; those it had already if it was given back."""
         from optuna.samplers import TPESampler
 
-        origin = trial.user_attrs.get(ORIGIN, trial.number)
-        seed = (self.seed * 1_000_003 + origin) % 2**32
-        guess = self.guesses[origin] if origin < len(self.guesses) else None
+        place = self._place(trial)
+        seed = (self.seed * 1_000_003 + place) % 2**32
+        guess = self.guesses[place] if place < len(self.guesses) else None
         self.inner.sampler = TPESampler(seed=seed) if guess is None else _fixed(guess)
         return ask(self.rows, lambda row: _suggest(trial, row))
 
@@ -169,8 +170,7 @@ class Study:
 
         attempt = trial.user_attrs.get(ATTEMPT, 1) + died
         if self._tell(trial.number, TrialState.FAIL) and attempt <= ATTEMPTS:
-            origin = trial.user_attrs.get(ORIGIN, trial.number)
-            self.inner.enqueue_trial(trial.params, user_attrs={ATTEMPT: attempt, ORIGIN: origin})
+            self.inner.enqueue_trial(trial.params, user_attrs={ATTEMPT: attempt, ORIGIN: self._place(trial)})
 
     def recover(self) -> None:
         """Give back the trials of dead workers."""
@@ -206,6 +206,13 @@ class Study:
             stop.set()
             thread.join()
 
+    def _place(self, trial: Any) -> int:
+        """Which trial of the study this is, where one that was given back and taken again is still the same."""
+        if ORIGIN in trial.user_attrs:
+            return int(trial.user_attrs[ORIGIN])
+        before = [one.user_attrs for one in self.trials() if one.number < trial.number]
+        return sum(ORIGIN not in attributes and SURPLUS not in attributes for attributes in before)
+
     def _is_stale(self, trial: Any) -> bool:
         alive, now = trial.user_attrs.get(ALIVE), time.monotonic()
         seen = self._seen.get(trial.number)
@@ -217,13 +224,13 @@ class Study:
         from optuna.trial import TrialState
 
         deadly = trial.state == TrialState.FAIL and trial.user_attrs.get(ATTEMPT, 1) >= ATTEMPTS
-        return deadly or trial.state in (TrialState.COMPLETE, TrialState.PRUNED)
+        return bool(deadly or trial.state in (TrialState.COMPLETE, TrialState.PRUNED))
 
     def _surplus(self, number: int, total: int) -> bool:
         from optuna.trial import TrialState
 
         before = [trial for trial in self.trials() if trial.number < number]
-        return sum(trial.state == TrialState.RUNNING or self._finished(trial) for trial in before) >= total
+        return len([trial for trial in before if trial.state == TrialState.RUNNING or self._finished(trial)]) >= total
 
     def _tell(self, number: int, state: Any, values: Sequence[float] | None = None) -> bool:
         """Change a running trial's state; False if another worker did so before."""
@@ -254,7 +261,7 @@ def _fixed(params: dict[str, Value]) -> Any:
     """A sampler that knows one answer."""
     from optuna.samplers import BaseSampler
 
-    class Fixed(BaseSampler):  # type: ignore[misc]
+    class Fixed(BaseSampler):
         def infer_relative_search_space(self, study: Any, trial: Any) -> dict[str, Any]:
             return {}
 

@@ -17,9 +17,9 @@ from optimizer.errors import OptimizeError
 from optimizer.model import io
 from optimizer.pipeline.common import Progress, Subject
 from optimizer.recipe import Run
-from optimizer.tune.build import Builder, plain, text
+from optimizer.tune.build import Builder, text
 from optimizer.tune.front import Point
-from optimizer.tune.judge import Judge, Verdict
+from optimizer.tune.judge import Judge, Verdict, least_sqnr
 from optimizer.tune.parts import Parts
 from optimizer.tune.race import race
 from optimizer.tune.settings import Tune
@@ -47,7 +47,7 @@ def carry_out(bench: Bench, params: Params, known: Sequence[dict[str, Any]], pro
     """The record of a trial. `known` are the records of the trials before."""
     began = time.monotonic()
     steps = recipe(params)
-    record = {"params": dict(params), "recipe": text(steps), "steps": [plain(step) for step in steps]}
+    record = {"params": dict(params), "recipe": text(steps)}
     try:
         found = _found(bench, params, known, progress)
     except MISHAPS as error:
@@ -68,14 +68,18 @@ def _found(bench: Bench, params: Params, known: Sequence[dict[str, Any]], progre
         candidate = io.load(built.path)
         if not found:
             progress.stage("judging")
-            kept = [one["sqnr_db"] for one in known if one.get("holds")]
-            verdict = bench.judge.climb(candidate, bench.parts.choosing, kept)
+            verdict = bench.judge.climb(candidate, bench.parts.choosing, _least(known))
             found = {"key": key, **judged(verdict), "size": built.size / io.size(bench.about.path)}
         if found["holds"] and timed:
             progress.stage("timing")
             latency = race(bench.about.model, [candidate], bench.parts.choosing, bench.run, SECONDS)[0]
             found["time"] = 1 / latency.speedup
     return found
+
+
+def _least(known: Sequence[dict[str, Any]]) -> float:
+    judged = [one for one in known if one.get("rung") == 3]
+    return least_sqnr(*([one["sqnr_db"] for one in judged if one["holds"] is held] for held in (True, False)))
 
 
 _JUDGED = ("key", "drop", "upper", "violation", "holds", "sqnr_db", "rung", "size", "stopped")

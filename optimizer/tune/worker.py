@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from typing import Any, TypeAlias
 
 from optimizer.pipeline.common import Progress
 from optimizer.tune import trial as trials
+from optimizer.tune.settings import Tune
+from optimizer.tune.space import Params
 from optimizer.tune.study import Study
-from optimizer.tune.trial import Bench
 
 
 class _Named:
@@ -25,14 +27,22 @@ class _Named:
         return self.progress.stage(f"{self.name}: {name}", steps)
 
 
-def work(bench: Bench, study: Study, progress: Progress, elsewhere: Callable[[], list[dict[str, object]]]) -> bool:
+Records: TypeAlias = "list[dict[str, Any]]"
+Trial: TypeAlias = Callable[[Params, Records, Progress], "dict[str, Any]"]
+"""From values and the records so far to a record."""
+
+
+def work(run: Trial, settings: Tune, study: Study, progress: Progress, elsewhere: Callable[[], Records] = list) -> bool:
     """Run trials; True if it was interrupted. `elsewhere` gives what workers on other machines have judged."""
-    settings, began = bench.settings, time.monotonic()
+    began = time.monotonic()
     end = began + 60 * settings.minutes if settings.minutes is not None else None
     try:
         while (settings.total is None or study.finished() < settings.total) and not _too_late(study, end):
-            if not _one(bench, study, progress, elsewhere):
+            taken = study.take(settings.total)
+            if taken is None:
                 time.sleep(study.pace.look)
+            else:
+                _carry_out(taken, run, settings, study, progress, elsewhere)
     except KeyboardInterrupt:
         return True
     return False
@@ -47,20 +57,17 @@ def _too_late(study: Study, end: float | None) -> bool:
     return time.monotonic() + usual > end
 
 
-def _one(bench: Bench, study: Study, progress: Progress, elsewhere: Callable[[], list[dict[str, object]]]) -> bool:
-    """Run one trial; False if there was none to run. Interrupted, it is left to others."""
-    taken = study.take(bench.settings.total)
-    if taken is None:
-        return False
+def _carry_out(
+    taken: Any, run: Trial, settings: Tune, study: Study, progress: Progress, elsewhere: Callable[[], Records]
+) -> None:
+    """Run one trial; whatever ends it early leaves it to others."""
+    of = "" if settings.total is None else f" of {settings.total}"
     try:
         with study.alive(taken):
             params = study.values(taken)
             known = [*study.records(), *elsewhere()]
-            of = "" if bench.settings.total is None else f" of {bench.settings.total}"
-            named = _Named(progress, f"trial {taken.number + 1}{of}")
-            record = trials.carry_out(bench, params, known, named)
-        study.finish(taken, record, trials.values(record, bench.settings), float(record.get("violation", 1.0)))
+            record = run(params, known, _Named(progress, f"trial {taken.number + 1}{of}"))
+        study.finish(taken, record, trials.values(record, settings), float(record.get("violation", 1.0)))
     except BaseException:
         study.give_back(taken, died=False)
         raise
-    return True
