@@ -7,13 +7,17 @@ from typing import Annotated, Literal, Optional
 
 import typer
 
-from optimizer.cli import options
-from optimizer.recipe import Run, share
+from optimizer.cli import options, outcome
+from optimizer.cli.given import Given
+from optimizer.recipe import share
 
 
 def tune(
-    model: options.Model,
-    data: Annotated[str, typer.Option("--data", help="Samples to search with; labels help.", show_default=False)],
+    context: typer.Context,
+    model: options.Model = None,
+    data: Annotated[
+        Optional[str], typer.Option("--data", help="Samples to search with; labels help.", show_default=False)
+    ] = None,
     output: options.Output = None,
     force: options.Force = False,
     max_drop: Annotated[str, typer.Option(help="The most that accuracy may fall.")] = "1%",
@@ -48,10 +52,10 @@ def tune(
     as_json: options.Json = False,
     quiet: options.Quiet = False,
     report: options.Reports = None,
+    config: options.Config = None,
 ) -> None:
     """Search for the recipe (prune, train, quantize) that is best within a bound. Interrupt it and go on any time."""
-    from optimizer.cli import display
-    from optimizer.report import write
+    given, told = Given(context, config), outcome.of(as_json, quiet, report)
     from optimizer.tune.search import tune as search
     from optimizer.tune.settings import Tune
 
@@ -68,9 +72,5 @@ def tune(
         front=front,
         cache=cache,
     )
-    run = Run(data=data, samples=samples, seed=seed, threads=threads, dims=options.sizes(dim))
-    write.check(report or [])
-    with display.progress(quiet or as_json) as progress:
-        result = search(model, settings, run, output=output, force=force, progress=progress)
-    display.show(result, as_json=as_json, quiet=quiet)
-    write.write([result], report or [])
+    source, run = given.model(model), given.run(data, samples, seed, threads, dim)
+    told.of(lambda progress: search(source, settings, run, output=output, force=force, progress=progress))

@@ -31,7 +31,7 @@ class Picture(NamedTuple):
 
 def pictures(result: Result, prefix: str) -> list[Picture]:
     """All pictures that the result has figures for. Raises `MissingExtra` without matplotlib."""
-    drawn = [draw(result) for draw in (_ratios, _distribution, _operators, _errors)]
+    drawn = [draw(result) for draw in (_ratios, _front, _distribution, _operators, _errors)]
     found = [picture for picture in drawn if picture is not None]
     return [
         Picture(title, alt, _inline(figure, f"{prefix}-{number}")) for number, (title, alt, figure) in enumerate(found)
@@ -57,6 +57,35 @@ def _ratios(result: Result) -> _Drawn | None:
     axes.invert_yaxis()
     axes.set_xlabel("% of the baseline")
     return "What is left", ", ".join(f"{name} {share:.0%}" for name, share in shares.items()), figure
+
+
+def _front(result: Result) -> _Drawn | None:
+    """Speed (or what is left of the size) and drop of all trials that were judged to the end."""
+    found = result.details.get("front")
+    if not found:
+        return None
+    timed = found[0]["time"] is not None
+    every = [
+        _place(one, timed)
+        for one in result.details["trials"]
+        if one.get("rung") == 3 and (one.get("time") or not timed)
+    ]
+    best = sorted(_place(one, timed) for one in found)
+    figure, axes = _figure(8)
+    axes.plot(*zip(*every, strict=True), color=BASELINE, linewidth=0, marker="o", markersize=4, label="trials")
+    axes.plot(*zip(*best, strict=True), color=CANDIDATE, linewidth=1.5, marker="o", markersize=6, label="front")
+    chosen = next(one for one in found if one["number"] == result.details["best"])
+    axes.plot(*_place(chosen, timed), color=BAD, linewidth=0, marker="*", markersize=13, label="written")
+    axes.axhline(100 * result.details["bound"]["allowed"], color=_INK, linewidth=1, linestyle="--")
+    axes.set_xlabel("times as fast as the original" if timed else "% of the original's size")
+    axes.set_ylabel("drop, % (dashed: the bound)")
+    axes.margins(0.08)
+    axes.legend(frameon=False, labelcolor=_INK, loc="best")
+    return "Pareto front", f"{len(best)} of {len(every)} models, the best: {chosen['recipe']}", figure
+
+
+def _place(point: dict[str, Any], timed: bool) -> tuple[float, float]:
+    return (1 / point["time"] if timed else 100 * point["size"]), 100 * point["drop"]
 
 
 def _distribution(result: Result) -> _Drawn | None:

@@ -1,4 +1,4 @@
-"""A benchmark's per-operator times and per-tensor errors as tables for people; empty where there are none."""
+"""A benchmark's times by operator and errors by tensor, and a search's front, as tables; empty where there are none."""
 
 from __future__ import annotations
 
@@ -20,8 +20,25 @@ class Listing(NamedTuple):
 
 
 def listings(result: Result) -> list[Listing]:
-    """Operators by what they gain or lose, layers likewise, tensors by their error."""
-    return [*_times(result), *_errors(result)]
+    """The front of a search, operators by what they gain or lose, layers likewise, tensors by their error."""
+    return [*_front(result), *_times(result), *_errors(result)]
+
+
+def _front(result: Result) -> Iterator[Listing]:
+    found = result.details.get("front")
+    if not found:
+        return
+    yield Listing(
+        f"Pareto front of {len(result.details['trials'])} trials (* is what was written)",
+        ("recipe", "speed", "drop", "at most", "size"),
+        [_point(point, point["number"] == result.details["best"]) for point in found],
+    )
+
+
+def _point(point: dict[str, Any], best: bool) -> tuple[str, ...]:
+    speed = "" if point["time"] is None else f"{1 / point['time']:.2f}x"
+    mark = "* " if best else "  "
+    return (mark + point["recipe"], speed, f"{point['drop']:.4f}", f"{point['upper']:.4f}", f"{point['size']:.2f}x")
 
 
 def _times(result: Result) -> Iterator[Listing]:

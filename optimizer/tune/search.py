@@ -47,7 +47,8 @@ def tune(
 
     `run.data` is needed. Raises `UserError`, or `BoundMissed` with no model written; the study stays either way.
     """
-    source, settings, run, progress = Path(path), settings or Tune(), run or Run(), progress or Silent()
+    source, settings, progress = Path(path), settings or Tune(), progress or Silent()
+    run = dataclasses.replace(run or Run(), held_back=0.0)
     target = Path(output) if output is not None else common.default_output(source, "tuned")
     place = settings.storage or str(study_path(target))
     check(settings, run)
