@@ -57,3 +57,11 @@ def sizes(given: list[str] | None) -> tuple[tuple[str, int], ...]:
             raise ConfigError(f"--dim {text!r}: write it as NAME=N with a whole number above 0, e.g. --dim batch=8")
         found.append((name, int(number)))
     return tuple(found)
+
+
+def numbers(name: str, given: str | None) -> tuple[float, ...]:
+    """`"0.5,0.25"` as `(0.5, 0.25)`. Raises `ConfigError`."""
+    try:
+        return tuple(float(part) for part in given.split(",")) if given is not None else ()
+    except ValueError:
+        raise ConfigError(f"{name} {given!r}: write one number or one per channel, e.g. 0.485,0.456,0.406") from None

@@ -29,6 +29,11 @@ def quantize(
     inputs: Annotated[
         bool, typer.Option("--inputs", help="Make the float inputs uint8: the caller sends bytes.")
     ] = False,
+    mean: Annotated[
+        Optional[str],
+        typer.Option(help="With --inputs: a byte stands for (byte / 255 - MEAN) / STD. One number or one per channel."),
+    ] = None,
+    std: Annotated[Optional[str], typer.Option(help="See --mean.")] = None,
     outputs: Annotated[bool, typer.Option("--outputs", help="Make the float outputs uint8.")] = False,
     augment: Annotated[
         Optional[str],
@@ -62,6 +67,8 @@ def quantize(
         "target": target,
         "per_tensor": per_tensor,
         "inputs": inputs,
+        "mean": options.numbers("--mean", mean),
+        "std": options.numbers("--std", std),
         "outputs": outputs,
         "augment": augment,
         "max_drop": share(max_drop) if max_drop is not None else None,

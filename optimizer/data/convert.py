@@ -19,7 +19,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Callable, Mapping
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 import onnx_ir as ir
@@ -34,16 +34,23 @@ Conversion: TypeAlias = Callable[[Array], Array]
 _INTEGERS = "iub"
 
 
+class Encoder(Protocol):
+    """What turns real values into those that another form of a model takes."""
+
+    def encode(self, array: Array, /) -> Array: ...
+
+
 @dataclasses.dataclass(frozen=True)
 class Code:
     """How an integer input stands for real values: q = clip(round(x / scale) + zero_point), halves to even.
 
     Found in the model's metadata under `optimize.input.NAME` as
-    ``{"scale": 0.02, "zero_point": 128, "dtype": "uint8"}``; lists instead of numbers are per channel on axis 1.
+    ``{"scale": 0.02, "zero_point": 128, "dtype": "uint8"}``; lists instead of numbers are per channel on axis 1, and
+    the zero point may be a fraction.
     """
 
     scale: tuple[float, ...]
-    zero_point: tuple[int, ...]
+    zero_point: tuple[float, ...]
     dtype: np.dtype[Any]
 
     def encode(self, array: Array) -> Array:
@@ -55,7 +62,8 @@ class Code:
             )
         shape = (-1,) if len(self.scale) == len(self.zero_point) == 1 else (1, -1) + (1,) * (array.ndim - 2)
         scale = np.asarray(self.scale, np.float32).reshape(shape)
-        codes = np.rint(array.astype(np.float32) / scale) + np.asarray(self.zero_point, np.float32).reshape(shape)
+        zero = np.asarray(self.zero_point, np.float32).reshape(shape)
+        codes = np.rint(array.astype(np.float32) / scale + (zero - np.floor(zero))) + np.floor(zero)
         clipped: Array = np.clip(codes, limits.min, limits.max).astype(self.dtype)
         return clipped.reshape(array.shape)
 
@@ -70,7 +78,7 @@ def codes(model: ir.Model) -> dict[str, Code]:
     return coded(model.metadata_props, CODE_KEY)
 
 
-def encode(feed: Feed, how: Mapping[str, Code]) -> dict[str, Array]:
+def encode(feed: Feed, how: Mapping[str, Encoder]) -> dict[str, Array]:
     """`feed` with the inputs named in `how` as their codes."""
     return {name: how[name].encode(array) if name in how else array for name, array in feed.items()}
 
@@ -84,7 +92,7 @@ def _code(key: str, text: str) -> Code:
     try:
         fields = json.loads(text)
         scale = tuple(float(value) for value in np.atleast_1d(fields["scale"]))
-        zero_point = tuple(int(value) for value in np.atleast_1d(fields["zero_point"]))
+        zero_point = tuple(float(value) for value in np.atleast_1d(fields["zero_point"]))
         dtype = np.dtype(fields["dtype"])
     except (ValueError, KeyError, TypeError) as error:
         raise ModelError(f"the model's metadata {key!r} cannot be read ({error}); quantize the model again") from error

@@ -13,7 +13,7 @@ from typing import Protocol
 
 import numpy as np
 
-from optimizer.data.convert import Code, encode
+from optimizer.data.convert import Encoder, encode
 from optimizer.errors import DataError
 from optimizer.model.ports import Array, Feed
 
@@ -107,15 +107,15 @@ def in_memory(
     return Samples(source, False, labels, _Held(feeds), range(len(feeds)), joinable)
 
 
-def coded(samples: Samples, codes: Mapping[str, Code]) -> Samples:
-    """The same samples for a model that takes the inputs named in `codes` as integers."""
+def coded(samples: Samples, codes: Mapping[str, Encoder]) -> Samples:
+    """The same samples for a model that takes the inputs named in `codes` in another form, as integers mostly."""
     return dataclasses.replace(samples, reader=_Coded(samples.reader, codes)) if codes else samples
 
 
 @dataclasses.dataclass(frozen=True)
 class _Coded:
     reader: Reader
-    codes: Mapping[str, Code]
+    codes: Mapping[str, Encoder]
 
     def __len__(self) -> int:
         return len(self.reader)

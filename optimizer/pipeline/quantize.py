@@ -19,6 +19,7 @@ from optimizer.data import augment
 from optimizer.data.samples import Samples
 from optimizer.errors import BoundMissed, ConfigError, NothingToDo
 from optimizer.model import io
+from optimizer.pipeline import bytes as bytes_in
 from optimizer.pipeline import common
 from optimizer.pipeline.common import Progress, Silent, Subject
 from optimizer.quantize import sensitivity
@@ -75,14 +76,16 @@ class _Work:
     """One run of the command: calibration once, then candidates, each timed and judged against the original."""
 
     def __init__(self, about: Subject, step: Quantize, run: Run, progress: Progress) -> None:
-        self.about, self.step, self.run, self.progress = about, step, run, progress
-        calibration, self.judging = split(about.samples, run.seed)
-        self.calibration = multiplied(calibration, step, run.seed)
+        taken = bytes_in.take(about, step, run)
+        self.about, self.step, self.run, self.progress = taken.about, step, run, progress
+        calibration, self.judging = split(taken.about.samples, run.seed)
+        self.calibration = taken.samples(multiplied(calibration, step, run.seed))
         tick = progress.stage("calibrating", len(self.calibration))
         self.static = Static(
-            about.clean,
+            taken.model,
             lambda: self.calibration,
             step,
+            heads=taken.heads,
             synthetic=self.calibration.synthetic,
             threads=run.threads,
             tick=tick,

@@ -26,6 +26,7 @@ from optimizer.quantize import (
     weights,
 )
 from optimizer.quantize.groups import Group, Partition
+from optimizer.quantize.head import Head
 from optimizer.quantize.plan import Plan
 from optimizer.quantize.qparams import QParams
 from optimizer.quantize.statistics import Statistics
@@ -64,7 +65,8 @@ class Candidate:
 
 class Static:
     """Builds int8 candidates of one cleaned float model. `feeds()` yields the calibration samples, each time anew;
-    where they are `synthetic`, what training has left in the model is believed as well."""
+    where they are `synthetic`, what training has left in the model is believed as well. `heads` are inputs whose
+    parameters are known already."""
 
     def __init__(
         self,
@@ -72,6 +74,7 @@ class Static:
         feeds: Callable[[], Iterable[Feed]],
         step: Quantize,
         *,
+        heads: Mapping[str, Head] | None = None,
         synthetic: bool = False,
         threads: int = 1,
         tick: Callable[[], None] = lambda: None,
@@ -83,6 +86,8 @@ class Static:
         self.statistics: Statistics = statistics.gather(
             model, found.groups, feeds(), also=(*self.inputs, *self.outputs), threads=threads, tick=tick
         )
+        self.heads = heads or {}
+        self.statistics.know({name: head.params for name, head in self.heads.items()})
         if synthetic:
             priors.believe(self.statistics, found.groups, model)
         self.partition = _finite(found, self.statistics)
@@ -183,7 +188,9 @@ class Static:
         stored = storage.store(model, leave | self.unwanted, self.step.per_tensor)
         stored |= {group.name for group in candidate.plan.stored if self._storable(candidate.plan, group)}
         model.metadata_props[machine.TARGET_KEY] = machine.WITHOUT_SATURATION if self.vnni else machine.ANY
-        ports.convert(model, self._params(self.inputs, candidate.plan), self._params(self.outputs, candidate.plan))
+        ports.convert(
+            model, self._params(self.inputs, candidate.plan), self._params(self.outputs, candidate.plan), self.heads
+        )
         return dataclasses.replace(
             candidate, model=model, nodes=self.decisions(candidate.plan, reasons, stored), plain=frozenset(plain)
         )

@@ -5,8 +5,8 @@ int8 readers put behind x goes, float readers get a DQ. An output y becomes uint
 behind it where it is computed in float. How to code and decode stands in the model's metadata, as JSON under
 ``optimize.input.NAME`` and ``optimize.output.NAME``: ``{"scale": s, "zero_point": z, "dtype": "uint8"}``.
 
-A normalisation at the head of the graph needs nothing of its own: the bytes stand for what the graph's input took, so
-that for an image scaled to [-1, 1] they are the image's own bytes, less half a step.
+Where the head of the graph was changed (`head`), the metadata tells how to code what the original input took: scale and
+zero point may then be lists, one per channel, and the zero point a fraction.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import numpy as np
 import onnx_ir as ir
 
 from optimizer.model.ports import Array
+from optimizer.quantize.head import Bytes, Head
 from optimizer.quantize.naming import Fresh
 from optimizer.quantize.qparams import QParams
 
@@ -29,12 +30,18 @@ def real(values: list[ir.Value]) -> tuple[str, ...]:
     return tuple(value.name or "" for value in values if value.dtype == ir.DataType.FLOAT)
 
 
-def convert(model: ir.Model, inputs: Mapping[str, QParams], outputs: Mapping[str, QParams]) -> None:
+def convert(
+    model: ir.Model,
+    inputs: Mapping[str, QParams],
+    outputs: Mapping[str, QParams],
+    heads: Mapping[str, Head] | None = None,
+) -> None:
     """Make the graph inputs and outputs named in the two mappings uint8, in place."""
     fresh = Fresh(model.graph)
     for name, params in inputs.items():
         _input(model.graph, fresh, name, params)
-        model.metadata_props[INPUT_KEY + name] = _code(params)
+        head = (heads or {}).get(name)
+        model.metadata_props[INPUT_KEY + name] = _code(params) if head is None else _bytes(head.code)
     for name, params in outputs.items():
         model.metadata_props[OUTPUT_KEY + name] = _code(_output(model.graph, fresh, name, params))
 
@@ -95,6 +102,12 @@ def _constants(graph: ir.Graph, fresh: Fresh, name: str, params: QParams) -> tup
         values.append(ir.val(own, const_value=ir.tensor(array, name=own)))
         graph.register_initializer(values[-1])
     return values[0], values[1]
+
+
+def _bytes(code: Bytes) -> str:
+    scale, zero = code.scale.tolist(), [int(zero) if zero == int(zero) else zero for zero in code.zero.tolist()]
+    plain = {"scale": scale[0] if len(scale) == 1 else scale, "zero_point": zero[0] if len(zero) == 1 else zero}
+    return json.dumps({**plain, "dtype": "uint8"})
 
 
 def _code(params: QParams) -> str:

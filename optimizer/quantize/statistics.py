@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 import onnx_ir as ir
 
@@ -34,6 +34,10 @@ class Statistics:
         if key not in self.found:
             self.found[key] = qparams.activation(self.histograms[name], method, low, high)
         return self.found[key]
+
+    def know(self, params: Mapping[str, QParams]) -> None:
+        """Take the whole range of these values for known."""
+        self.found.update({(name, -math.inf, math.inf, "minmax"): known for name, known in params.items()})
 
 
 @dataclasses.dataclass

@@ -29,6 +29,10 @@ class Quantize:
     per_tensor: bool = False
     inputs: bool = False
     """The graph's own float inputs become uint8."""
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+    """With `inputs`: images are prepared as ``(byte / 255 - mean) / std``, one number each or one per channel, so that
+    the caller sends the bytes. Not given: as the run's images, if that says so, else as the samples' range suggests."""
     outputs: bool = False
     augment: str | None = None
     """Calibrate on ten times the samples, changed like this (see `data.strengths`); None: on the samples alone."""
@@ -41,6 +45,12 @@ class Quantize:
     def __post_init__(self) -> None:
         if self.max_drop is not None and not 0 <= self.max_drop <= 1:
             raise ConfigError(f"--max-drop must lie between 0% and 100%, not {self.max_drop:.0%}")
+        if (self.mean or self.std) and not self.inputs:
+            raise ConfigError("--mean and --std say what bytes at the input mean: give --inputs too")
+        if bool(self.mean) != bool(self.std):
+            raise ConfigError("give --mean and --std both: an image is prepared as (byte / 255 - mean) / std")
+        if any(not -1 <= number <= 1 for number in self.mean) or any(number <= 0 for number in self.std):
+            raise ConfigError("--mean must lie between -1 and 1, --std above 0: 1.0 is white, so divide bytes by 255")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -14,8 +15,9 @@ from optimizer.errors import BoundMissed, ConfigError, DataError, ModelError, No
 from optimizer.model import io
 from optimizer.pipeline import quantize as pipeline
 from optimizer.quantize.existing import integer_nodes
-from optimizer.recipe import Quantize, Run, parse
+from optimizer.recipe import Preprocess, Quantize, Run, parse
 from optimizer.report.records import Result
+from optimizer.runtime.optimized import optimized
 from optimizer.runtime.session import open_session
 from tests.cli.runner import network, write_data, write_model
 from tests.quantize.nets import Array, build, noise, normal
@@ -350,3 +352,54 @@ def test_augmentation_that_cannot_be_is_refused(folder: Path, text: str, data: b
     with pytest.raises(ConfigError, match=message):
         run(folder, Quantize(measure=False, augment=text), data=data)
     assert "net.int8.onnx" not in names(folder)
+
+
+NORMALISED = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
+
+
+def photographs(folder: Path) -> Array:
+    """Bytes, and the data prepared from them."""
+    raw = np.random.default_rng(3).integers(0, 256, (16, 3, 16, 16))
+    mean, std = (np.reshape(NORMALISED[key], (1, 3, 1, 1)) for key in ("mean", "std"))
+    np.savez(folder / "data.npz", image=((raw / 255 - mean) / std).astype(np.float32))
+    return np.asarray(raw, np.uint8)
+
+
+def test_bytes_are_what_the_caller_sends_where_mean_and_std_are_given(folder: Path) -> None:
+    raw = photographs(folder)
+    run(folder, Quantize(measure=False, inputs=True, **NORMALISED))
+    with np.load(folder / "data.npz") as data:
+        image = data["image"]
+    before, after = (open_session(folder / name) for name in ("net.onnx", "net.int8.onnx"))
+    want = np.concatenate([before.run({"image": image[i : i + 1]})[0] for i in range(16)])
+    got = np.concatenate([after.run({"image": raw[i : i + 1]})[0] for i in range(16)])
+    assert noise(got, want) < 0.06
+    readers = [use.node.op_type for use in optimized(folder / "net.int8.onnx").graph.inputs[0].uses()]
+    assert set(readers) <= {"Transpose", "QLinearConv"}, "the bytes go into an int8 kernel as they are"
+
+
+def test_the_run_s_own_preparation_of_images_says_what_bytes_mean_too(folder: Path) -> None:
+    photographs(folder)
+    given = Run(data=str(folder / "data.npz"), images=Preprocess(mean=(0.5,), std=(0.25,)))
+    with pytest.raises(ConfigError, match="no bytes give"):
+        pipeline.quantize(folder / "net.onnx", Quantize(measure=False, inputs=True), given)
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"mean": (0.5,), "std": (0.5,)}, "give --inputs"),
+        ({"inputs": True, "mean": (0.5,)}, "both"),
+        ({"inputs": True, "mean": (127.0,), "std": (1.0,)}, "divide bytes by 255"),
+        ({"inputs": True, "mean": (0.5,), "std": (0.0,)}, "above 0"),
+    ],
+)
+def test_half_a_preparation_is_refused(fields: dict[str, Any], said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        Quantize(**fields)
+
+
+def test_a_mean_for_each_of_other_channels_is_refused(folder: Path) -> None:
+    step = Quantize(measure=False, inputs=True, mean=(0.5, 0.5), std=(0.5, 0.4))
+    with pytest.raises(ConfigError, match="has 3"):
+        run(folder, step)
