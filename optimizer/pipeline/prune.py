@@ -49,9 +49,8 @@ def prune(
     about = common.subject(source, run)
     work = Calibration(about, step, run, progress)
     found = settle(work, step)
-    if not step.lossy:
-        progress.stage("proving that removal changes nothing but what masking does")
-        verify.prove(found.pruned.removed, found.pruned.masked, about.samples.take(_PROOFS), run.threads)
+    progress.stage("proving that removal changes nothing but what masking does")
+    verify.prove(found.pruned.removed, found.pruned.masked, about.samples.take(_PROOFS), run.threads)
     candidate = found.pruned.masked if step.mask_only else found.pruned.removed
     shapes.infer(candidate)
     result = describe(about, found, candidate, step, run)

@@ -58,6 +58,8 @@ class Axes:
     parameters: tuple[ir.Value, ...]
     fills: dict[ir.Value, ir.Value | None]
     """Initializers that masking may write to; where they are integers, the value of their zero point (None: 0)."""
+    averaging: tuple[ir.Node, ...] = ()
+    """Nodes whose statistics change with what goes."""
 
     def gone(self, dropped: Bools) -> Bools:
         """Per label, whether its positions go when the marked labels are dropped."""
@@ -92,14 +94,14 @@ def analyse(model: ir.Model, *, lossy: bool = False) -> Axes:
     for value in graph.inputs:
         layouts[value] = _fresh(labels, value, True)
         _freeze(labels, layouts[value], f"graph input {value.name!r}")
-    for node in graph:
-        _visit(node, labels, layouts, version, lossy)
+    averaging = tuple(node for node in graph if _visit(node, labels, layouts, version, lossy))
     for value in graph.outputs:
         _freeze(labels, layouts.get(value), f"graph output {value.name!r}")
     _freeze_essential(labels, layouts)
     found = tuple(value for value in graph.initializers.values() if _is_parameter(value))
     sets = labels.sets()
-    return Axes(graph, labels, layouts, sets, tuple(_groups(labels, sets, layouts, found)), found, fills)
+    groups = tuple(_groups(labels, sets, layouts, found))
+    return Axes(graph, labels, layouts, sets, groups, found, fills, averaging)
 
 
 def maskable(graph: ir.Graph) -> dict[ir.Value, ir.Value | None]:
@@ -140,16 +142,19 @@ def _freeze(labels: Labels, layout: Layout | None, why: str) -> None:
         labels.freeze(axis.labels, why)
 
 
-def _visit(node: ir.Node, labels: Labels, layouts: Layouts, version: int, lossy: bool) -> None:
-    """Apply the rule of a node; freeze all it touches where there is none, or where it does not fit the shapes."""
+def _visit(node: ir.Node, labels: Labels, layouts: Layouts, version: int, lossy: bool) -> bool:
+    """Apply the rule of a node; freeze all it touches where there is none, or where it does not fit the shapes.
+
+    Returns whether it takes statistics over an axis that may lose positions.
+    """
     for value in _captured(node):
         _freeze(labels, layouts.get(value), f"{describe(node)} reads it in a subgraph")
-    row = RULES.get((node.domain, node.op_type))
+    row, op = RULES.get((node.domain, node.op_type)), Op(node, labels, layouts, version, lossy)
     found: tuple[Layout | None, ...] = ()
     why = "has no axis rule"
     if row is not None:
         try:
-            found = tuple(row.rule(Op(node, labels, layouts, version, lossy)))
+            found = tuple(row.rule(op))
         except Refuse as refusal:
             row, why = None, str(refusal)
     if row is None:
@@ -157,6 +162,7 @@ def _visit(node: ir.Node, labels: Labels, layouts: Layouts, version: int, lossy:
             _freeze(labels, layouts.get(given) if given is not None else None, f"{describe(node)} {why}")
     for value, layout in zip(node.outputs, (*found, *(None,) * len(node.outputs)), strict=False):
         layouts[value] = _checked(labels, value, layout, describe(node))
+    return op.averages
 
 
 def _checked(labels: Labels, value: ir.Value, layout: Layout | None, node: str) -> Layout | None:

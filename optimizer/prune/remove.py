@@ -2,7 +2,7 @@
 
 Removal slices every initializer on every axis by "all my labels stay", lets each op's row patch its attributes and
 sizes, and states the new shapes. Masking fills exactly those slices with zeros (quantized constants: with their zero
-point) and changes nothing else. Both models give the same outputs.
+point); norms that may lose positions are confined to what is kept. Both models give the same outputs.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import onnx_ir as ir
 
 from optimizer.model.ports import Array
 from optimizer.ops.axes import RULES, Cut, Layout
+from optimizer.prune.confine import confine
 from optimizer.prune.groups import Axes, Bools
 
 
@@ -50,6 +51,7 @@ def mask(axes: Axes, dropped: Bools, graph: ir.Graph) -> None:
             where = (slice(None),) * index + (gone[axis.labels],)
             array[where] = np.broadcast_to(fill, array.shape)[where]
         _store(value, array)
+    confine(axes, gone, graph)
 
 
 def replace(graph: ir.Graph, constants: Mapping[str, Array]) -> None:

@@ -80,6 +80,8 @@ class Op:
         self, node: ir.Node, labels: Labels, layouts: Mapping[ir.Value, Layout | None], version: int, lossy: bool
     ) -> None:
         self.node, self.labels, self.version, self.lossy = node, labels, version, lossy
+        self.averages = False
+        """Whether the node takes statistics over an axis that may lose positions."""
         self._layouts = layouts
 
     def has(self, index: int) -> bool:
@@ -165,8 +167,8 @@ class Op:
 
     def statistics(self, *axes: Axis) -> None:
         """A mean, variance or norm over these axes: exact only if they stay whole."""
-        if not self.lossy:
-            self.freeze("takes statistics over this axis", *axes)
+        self.averages = self.lossy
+        self.freeze("takes statistics over this axis", *(axis for axis in axes if axis.open or not self.lossy))
 
     def merge(self, axes: Sequence[Axis]) -> Axis:
         """Row-major product of static axes."""
