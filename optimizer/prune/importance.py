@@ -51,9 +51,10 @@ def norms(axes: Axes) -> Scores:
                 continue
             own = np.sqrt(array.sum(axis=tuple(other for other in range(array.ndim) if other != index)))
             relative = own / max(own[np.unique(position)].mean(), 1e-30)
-            here, times = (np.bincount(root, weights, len(total)) for weights in (relative[position], None))
-            total[here > 0] += (here / np.maximum(times, 1))[here > 0]
-            count[here > 0] += 1
+            labels, back = np.unique(root, return_inverse=True)
+            here, times = (np.bincount(back, weights) for weights in (relative[position], None))
+            total[labels] += here / times
+            count[labels] += here > 0
     return np.asarray(total / np.maximum(count, 1))
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
 import numpy as np
+import onnx_ir as ir
 
 from optimizer.model import cost
-from optimizer.ops.axes import Layout
 from optimizer.prune.groups import Axes, Bools
 
 
@@ -15,12 +16,15 @@ class Sizes:
     """Counts for one analysed model. A size that is open counts as 1."""
 
     def __init__(self, axes: Axes) -> None:
-        self.axes = axes
-        frozen, full = axes.labels.frozen(np.arange(len(axes.sets.root))), self._shapes(axes.none())
-        self._nodes = [node for node in axes.graph if cost.node_macs(node, full)]
+        every = _Counter(axes, axes.layouts)
+        full = every.shapes(axes.gone(axes.none()))
+        self.axes, self._nodes = axes, [node for node in axes.graph if cost.node_macs(node, full)]
+        self._parameters = _Counter(axes, axes.parameters)
+        self._factors = _Counter(axes, {v: None for node in self._nodes for v in (*node.inputs, *node.outputs) if v})
         self.params, self.macs = self.params_of(axes.none()), self.macs_of(axes.none())
+        frozen = axes.labels.frozen(np.arange(len(axes.sets.root)))
         self.prunable = sum(
-            math.prod(_counts(axes.layouts[value], axes.none()))
+            math.prod(full[value.name or ""])
             for value in axes.parameters
             if any(not frozen[axis.labels].all() for axis in axes.layouts[value] or ())
         )
@@ -28,18 +32,25 @@ class Sizes:
 
     def params_of(self, dropped: Bools) -> int:
         """Parameters that are left."""
-        gone = self.axes.gone(dropped)
-        return sum(math.prod(_counts(self.axes.layouts[value], gone)) for value in self.axes.parameters)
+        return sum(map(math.prod, self._parameters.shapes(self.axes.gone(dropped)).values()))
 
     def macs_of(self, dropped: Bools) -> int:
         """MACs that are left."""
-        shapes = self._shapes(self.axes.gone(dropped))
+        shapes = self._factors.shapes(self.axes.gone(dropped))
         return sum(cost.node_macs(node, shapes) or 0 for node in self._nodes)
 
-    def _shapes(self, gone: Bools) -> dict[str, tuple[int, ...]]:
-        known = ((value, layout) for value, layout in self.axes.layouts.items() if layout is not None)
-        return {value.name: _counts(layout, gone) for value, layout in known if value.name is not None}
 
+class _Counter:
+    """Shapes of some values for a choice, counted in one pass over all labels of all their axes."""
 
-def _counts(layout: Layout | None, gone: Bools) -> tuple[int, ...]:
-    return tuple(int(len(axis.labels) - gone[axis.labels].sum()) for axis in layout or ())
+    def __init__(self, axes: Axes, values: Iterable[ir.Value]) -> None:
+        layouts = {value.name: axes.layouts.get(value) for value in values}
+        self._ranks = {name: len(layout) for name, layout in layouts.items() if name and layout is not None}
+        labels = [axis.labels for name in self._ranks for axis in layouts[name] or ()]
+        self._owner = np.repeat(np.arange(len(labels)), [len(own) for own in labels])
+        self._labels = np.concatenate([*labels, np.zeros(0, np.int64)])
+        self._axes = len(labels)
+
+    def shapes(self, gone: Bools) -> dict[str, tuple[int, ...]]:
+        left = iter(np.bincount(self._owner[~gone[self._labels]], minlength=self._axes).tolist())
+        return {name: tuple(next(left) for _ in range(rank)) for name, rank in self._ranks.items()}
