@@ -12,6 +12,7 @@ from optimizer.errors import MissingExtra
 from optimizer.report import rows, why
 from optimizer.report.pictures import pictures
 from optimizer.report.records import Result
+from optimizer.report.tiles import tiles
 
 TEMPLATE = Path(__file__).with_name("page.html.j2")
 
@@ -30,6 +31,7 @@ def html(results: Sequence[Result]) -> str:
                 "result": result,
                 "before": Path(result.input).name,
                 "after": Path(result.output).name if result.output else "nothing written",
+                "tiles": tiles(result),
                 "rows": rows.rows(result),
                 "verdict": rows.verdict(result.latency_ms) if result.latency_ms else None,
                 "pictures": pictures(result, f"p{number}"),

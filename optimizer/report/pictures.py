@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import re
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from optimizer.errors import MissingExtra
@@ -18,6 +19,8 @@ _INK = "#010203"
 _WIDTH, _ROW = 5.2, 0.34
 """Inches. A figure of this width can still be read when a phone shrinks it to its screen."""
 _MOST_OPS = 10
+_VISIBLE = 0.01
+"""Bars shorter than this share of the longest are not drawn one by one."""
 _LONGEST = 32
 
 
@@ -113,7 +116,7 @@ def _operators(result: Result) -> _Drawn | None:
     found = result.details.get("per_op")
     if found is None:
         return None
-    ops = sorted(found["ops"], key=lambda op: -max(op["before"], op["after"]))[:_MOST_OPS]
+    ops = _largest(found["ops"])
     figure, axes = _figure(1.2 * len(ops) + 1)
     places = list(range(len(ops)))
     for name, colour, offset in (("before", BASELINE, -0.2), ("after", CANDIDATE, 0.2)):
@@ -123,6 +126,18 @@ def _operators(result: Result) -> _Drawn | None:
     axes.set_xlabel("ms in a run")
     axes.legend(frameon=False, labelcolor=_INK, loc="lower right")
     return "Time by operator", ", ".join(op["op_type"] for op in ops), figure
+
+
+def _largest(ops: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The operators that can be seen beside the largest, and all others as one."""
+    ordered = sorted(ops, key=lambda op: -max(op["before"], op["after"]))
+    least = _VISIBLE * max(ordered[0]["before"], ordered[0]["after"])
+    shown = [op for op in ordered[:_MOST_OPS] if max(op["before"], op["after"]) >= least]
+    rest = ordered[len(shown) :]
+    if len(rest) < 2:
+        return ordered[: len(shown) + len(rest)]
+    sums = {side: sum(op[side] for op in rest) for side in ("before", "after")}
+    return [*shown, {"op_type": f"{len(rest)} others", **sums}]
 
 
 def _errors(result: Result) -> _Drawn | None:
