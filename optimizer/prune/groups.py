@@ -14,7 +14,7 @@ from __future__ import annotations
 import dataclasses
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -200,15 +200,18 @@ def _freeze_essential(labels: Labels, layouts: Layouts) -> None:
 
 
 def _groups(labels: Labels, sets: Sets, layouts: Layouts, found: Iterable[ir.Value]) -> Iterator[Group]:
-    places: dict[int, list[tuple[ir.Value, int]]] = defaultdict(list)
-    for value in found:
-        for index, axis in enumerate(layouts[value] or ()):
-            for label in np.unique(sets.members(axis.labels)[1]).tolist():
-                places[label].append((value, index))
+    places = [(value, index, axis) for value in found for index, axis in enumerate(layouts[value] or ())]
+    own = [np.unique(sets.members(axis.labels)[1]) for _, _, axis in places]
+    label = np.concatenate([*own, np.zeros(0, np.int64)])
+    place = np.repeat(np.arange(len(own)), [len(members) for members in own])
+    order = np.argsort(label, kind="stable")
+    unique, first = np.unique(label[order], return_index=True)
+    by_key: dict[tuple[bytes, int], list[int]] = defaultdict(list)
+    for one, where, family in zip(
+        unique.tolist(), np.split(place[order], first[1:]), labels.family(unique).tolist(), strict=len(unique) > 0
+    ):
+        by_key[where.tobytes(), family].append(one)
     heads = {label for array in labels.heads for label in sets.members(array)[1].tolist()}
-    families = dict(zip(places, labels.family(list(places)).tolist(), strict=True)) if places else {}
-    by_key: dict[Any, list[int]] = defaultdict(list)
-    for label, where in places.items():
-        by_key[tuple(where), families[label]].append(label)
-    for (where, _), members in by_key.items():
-        yield Group(np.array(sorted(members), np.int64), where, "head" if heads.issuperset(members) else "channel")
+    for (key, _), members in by_key.items():
+        named = tuple(places[number][:2] for number in np.frombuffer(key, place.dtype).tolist())
+        yield Group(np.array(members, np.int64), named, "head" if heads.issuperset(members) else "channel")

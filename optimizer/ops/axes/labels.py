@@ -139,6 +139,9 @@ class Labels:
         the row only, or on the column only, is kept; else it gets fresh labels for its different rows and columns.
         Where some cells lack such a slot, the sets are taken as they are instead, since a missing label is not frozen.
         """
+        if 1 in (rows, columns):
+            whole = (self.find(labels), np.zeros(1, np.int64))
+            return whole if columns == 1 else whole[::-1]
         slots = self._slots(labels)
         if any(not slot.all() and 1 not in _kinds(slot.reshape(rows, columns))[0].shape for slot in slots):
             slots = [self.find(labels)]
