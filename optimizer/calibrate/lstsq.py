@@ -116,8 +116,12 @@ def fit(weight: Array, moments: Moments, kept: Array, bias: bool, ridge: float =
 
 def shifted(weight: Array, moments: Moments, kept: Array, bias: bool) -> Fit:
     """The weight as it is on the columns `kept`, with the mean of what is lost in the bias."""
-    start = weight * kept[:, None, :]
-    return Fit(start, _shift(weight, start, moments, bias))
+    return fitted_to(weight, weight * kept[:, None, :], moments, bias)
+
+
+def fitted_to(weight: Array, found: Array, moments: Moments, bias: bool) -> Fit:
+    """`found` in place of `weight`, with the mean of what is lost in the bias."""
+    return Fit(found, _shift(weight, found, moments, bias))
 
 
 def _shift(weight: Array, found: Array, moments: Moments, bias: bool) -> Array:

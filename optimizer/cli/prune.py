@@ -24,7 +24,16 @@ def prune(
     latency: Annotated[
         Optional[str], typer.Option(help="The share of the time that stays, as measured, e.g. 0.6.", show_default=False)
     ] = None,
-    structured: Annotated[bool, typer.Option("--structured", help="Remove whole channels, heads, blocks.")] = True,
+    structured: Annotated[
+        bool,
+        typer.Option(
+            "--structured/--unstructured", help="Remove channels, heads, blocks; or set single weights to zero."
+        ),
+    ] = True,
+    pattern: Annotated[
+        Optional[str],
+        typer.Option(help="Where zeros may be: N:M, e.g. 2:4, or blocks, e.g. 4x1.", show_default="anywhere"),
+    ] = None,
     mask_only: Annotated[bool, typer.Option("--mask-only", help="Write zeros and keep every shape.")] = False,
     granularity: Annotated[str, typer.Option(help="What may go: channel, head, layer.")] = "channel,head",
     criterion: Annotated[Criterion, typer.Option(help="What decides which channel goes.")] = "auto",
@@ -32,7 +41,7 @@ def prune(
         bool, typer.Option("--repair/--no-repair", help="Fit what is left to the original's answers; needs --data.")
     ] = True,
     scope: Annotated[
-        Scope, typer.Option(help="The same share of every group, ranked over all, or the better.")
+        Scope, typer.Option(help="The same share of every group, or ranked over all; auto: ranked where data tells.")
     ] = "auto",
     align: Annotated[str, typer.Option(help="Keep multiples of this many channels; auto: what kernels like.")] = "auto",
     lossy: Annotated[
@@ -66,14 +75,14 @@ def prune(
     report: options.Reports = None,
     config: options.Config = None,
 ) -> None:
-    """Remove channels, heads and blocks from a model, proved equal to setting them to zero."""
-    if not structured:
-        raise ConfigError("only structured pruning is there: leave --structured as it is")
+    """Remove channels, heads and blocks, proved equal to setting them to zero; or set single weights to zero."""
     given, told = Given(context, config), outcome.of(as_json, quiet, report)
     fields = {
         "sparsity": share(sparsity) if sparsity is not None else None,
         "macs": share(macs) if macs is not None else None,
         "latency": share(latency) if latency is not None else None,
+        "structured": structured,
+        "pattern": pattern,
         "mask_only": mask_only,
         "granularity": tuple(part.strip() for part in granularity.split(",")),
         "criterion": criterion,

@@ -13,7 +13,7 @@ import onnx_ir as ir
 
 from optimizer.errors import BoundMissed
 from optimizer.model import io, shapes
-from optimizer.pipeline import common, shares
+from optimizer.pipeline import common, shares, sparse
 from optimizer.pipeline.common import Progress, Silent, Subject
 from optimizer.pipeline.pruning import Calibration
 from optimizer.prune import layers, structured, verify
@@ -22,7 +22,7 @@ from optimizer.prune.layers import Skipped
 from optimizer.prune.sizes import Sizes
 from optimizer.prune.structured import Pruned, Target, unmended
 from optimizer.recipe import Prune, Run
-from optimizer.report.records import Accuracy, FrozenAxis, Result
+from optimizer.report.records import Accuracy, FrozenAxis, Result, to_json
 
 SLACK = 0.05
 """A target counts as met within this share of the parameters or MACs."""
@@ -49,8 +49,9 @@ def prune(
     about = common.subject(source, run)
     work = Calibration(about, step, run, progress)
     found = settle(work, step)
-    progress.stage("proving that removal changes nothing but what masking does")
-    verify.prove(found.pruned.removed, found.pruned.masked, about.samples.take(_PROOFS), run.threads)
+    if step.structured:
+        progress.stage("proving that removal changes nothing but what masking does")
+        verify.prove(found.pruned.removed, found.pruned.masked, about.samples.take(_PROOFS), run.threads)
     candidate = found.pruned.masked if step.mask_only else found.pruned.removed
     shapes.infer(candidate)
     result = describe(about, found, candidate, step, run)
@@ -74,12 +75,19 @@ def settle(work: Calibration, step: Prune) -> Found:
         found = carry_out(work, _at(step, share))
         note = f"{measured:.3f} of the original's time, as measured, with {share:.1%} of the MACs"
         return dataclasses.replace(found, steps=(*found.steps, note))
-    if step.macs is None and step.sparsity is None:
+    if step.macs is None and step.sparsity is None and not _fixed(step):
         return shares.by_drop(lambda share: _holding(work, step, share))
     return carry_out(work, step)
 
 
+def _fixed(step: Prune) -> bool:
+    return step.pattern is not None and ":" in step.pattern
+
+
 def _at(step: Prune, share: float) -> Prune:
+    """The step with this share left: of the MACs, or of weights that are not zero."""
+    if not step.structured:
+        return dataclasses.replace(step, sparsity=1 - share, max_drop=None)
     return dataclasses.replace(step, macs=share, latency=None, max_drop=None)
 
 
@@ -115,6 +123,9 @@ def carry_out(work: Calibration, step: Prune) -> Found:
 
     Raises `NothingToDo`, or `BoundMissed` where the target is out of reach.
     """
+    if not step.structured:
+        model, frozen = sparse.zeroed(work, step)
+        return Found(Pruned(model, model), frozen, ())
     scope = step.scope if step.scope != "auto" else "global" if work.weighs else "layer"
     return _carried_out(work, dataclasses.replace(step, scope=scope))
 
@@ -165,7 +176,16 @@ def _check_reached(left: float, goal: float, sizes: Sizes, step: Prune) -> None:
 def describe(about: Subject, found: Found, candidate: ir.Model, step: Prune, run: Run) -> Result:
     """The result record before timing and comparison."""
     base = common.base_result("prune", about, candidate, run)
-    return dataclasses.replace(base, frozen=found.frozen, steps=(*base.steps, *found.steps, _summary(base, step)))
+    base = dataclasses.replace(base, frozen=found.frozen)
+    if step.structured:
+        return dataclasses.replace(base, steps=(*base.steps, *found.steps, _summary(base, step)))
+    line, sizes = sparse.told(about.clean, candidate, step)
+    return dataclasses.replace(
+        base,
+        steps=(*base.steps, *found.steps, line),
+        warnings=(*base.warnings, sparse.NO_FASTER),
+        details={"compressed_bytes": to_json(sizes)},
+    )
 
 
 def _summary(result: Result, step: Prune) -> str:

@@ -84,9 +84,8 @@ class Calibration:
         """The criterion that the step asks for, for a `model` that was made of `base`."""
         if self.name in CRITERIA:
             return CRITERIA[self.name]
-        self._moments = self._measured() if self._moments is None else self._moments
         if self.name == "wanda":
-            return informed(consumers(axes.graph), _covariances(self._moments))
+            return informed(consumers(axes.graph), _covariances(self.moments))
         return lambda axes: self._remembered(axes, model)
 
     def _remembered(self, axes: Axes, model: ir.Model) -> Scores:
@@ -97,9 +96,9 @@ class Calibration:
 
     def _costs(self, axes: Axes, model: ir.Model) -> Scores:
         """Per label, what it adds to the noise of the model's outputs when it goes after those before it."""
-        found, moments = consumers(axes.graph), self._moments or {}
+        found, moments = consumers(axes.graph), self.moments
         covariances, scores = _covariances(moments), np.zeros(len(axes.sets.root))
-        outputs = response.Outputs(model, list(self._aside().take(_CHECKED)), self.run.threads)
+        outputs = response.Outputs(model, list(self.aside()), self.run.threads)
         tick = self.progress.stage("measuring what each group is worth", len(axes.groups))
         for group in axes.groups:
             going = curve(axes, group, found, covariances)
@@ -108,14 +107,25 @@ class Calibration:
             tick()
         return scores
 
-    def _aside(self) -> Samples:
+    def aside(self) -> Samples:
         """The samples that groups are weighed on: a quarter, which moments are not taken of; all where few."""
-        return self.samples.subset(range(3, len(self.samples), 4)) if len(self.samples) > 4 else self.samples
+        few = self.samples.subset(range(3, len(self.samples), 4)) if len(self.samples) > 4 else self.samples
+        return few.take(_CHECKED)
+
+    def feeds(self) -> Samples:
+        """What repair is fitted to and judged by."""
+        return widened(self.samples, self.run.seed)
+
+    @property
+    def moments(self) -> dict[str, Moments]:
+        """Moments of what the consumers of the base read, by node name, measured once."""
+        self._moments = self._measured() if self._moments is None else self._moments
+        return self._moments
 
     def _measured(self) -> dict[str, Moments]:
         """Moments of what the consumers of the base read, by node name; a few samples are left aside."""
         every = consumers(self.base.graph)
-        found = [one for one in every if one.columns <= WIDEST and not one.lowering.depthwise]
+        found = [one for one in every if one.columns <= WIDEST]
         grams = {one.node.name or "": Gram(one.window) for one in found}
         watched: dict[str, list[Gram]] = {}
         for one in found:
@@ -132,8 +142,7 @@ class Calibration:
 
         def mended(dropped: Bools) -> Mapping[str, Array]:
             tick = self.progress.stage("repairing what is left")
-            wide = widened(self.samples, self.run.seed)
-            args = (axes, dropped, self.base, model, lambda: wide)
+            args = (axes, dropped, self.base, model, self.feeds)
             found = repair(*args, threads=self.run.threads, tick=tick).constants
             better = self._noise(axes, dropped, model, found) < self._noise(axes, dropped, model, {})
             return found if better else {}

@@ -13,26 +13,23 @@ the same repair.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import onnx_ir as ir
 
 from optimizer.calibrate.lstsq import Fit, Moments, Pairs, fit, shifted
-from optimizer.calibrate.run import watching
-from optimizer.model.passes.dead import remove_unused
-from optimizer.model.ports import Array, Feed
-from optimizer.prune.consumers import Consumer, array, consumers, levels
+from optimizer.model.ports import Array
+from optimizer.prune.consumers import Consumer, array, consumers
+from optimizer.prune.forward import Feeds, forward
 from optimizer.prune.groups import Axes, Bools
-from optimizer.prune.remove import mask, replace
-from optimizer.runtime.session import Options, Session, open_session
+from optimizer.prune.remove import mask
 
 LEAST_ROWS = 8
 """Rows of data below which nothing is fitted."""
 RIDGES = (1e-3, 1e-2, 1e-1, 1.0)
 """Tried for every consumer: the fewer the data, the more a weight has to stay what it was."""
-_HELD = 4
-"""Every fourth sample is not fitted to."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,31 +47,30 @@ def repair(
     dropped: Bools,
     reference: ir.Model,
     model: ir.Model,
-    feeds: Callable[[], Iterable[Feed]],
+    feeds: Feeds,
     *,
     threads: int = 1,
     tick: Callable[[], None] = lambda: None,
 ) -> Repair:
     """The repair of `model`, of which `axes` was made, for a choice of labels; no model is changed.
 
-    `reference` has the same value names and is what the answers should be like; `feeds()` starts over each time.
+    `reference` has the same value names and is what the answers should be like.
     """
-    working = model.clone()
+    working, gone, forms = model.clone(), axes.gone(dropped), Counter[int]()
     mask(axes, dropped, working.graph)
-    gone = axes.gone(dropped)
-    found: dict[str, Array] = {}
-    counts = [0, 0, 0]
-    for level in levels([one for one in consumers(axes.graph) if _known(axes, one)]):
-        chosen = [one for one in level if not _gone(axes, one.node.outputs[0], one.channel_axis, gone).all()]
-        seen = _gather(chosen, reference, working, feeds, threads)
-        for one, pairs in zip(chosen, seen, strict=True):
-            constants, form = _mended(axes, one, gone, *pairs)
-            counts[form] += 1
-            found |= constants
-            replace(working.graph, constants)
+    found = [one for one in consumers(axes.graph) if _known(axes, one)]
+    chosen = [one for one in found if not _gone(axes, one.node.outputs[0], one.channel_axis, gone).all()]
+
+    def mending(one: Consumer, fitting: Pairs, judging: Pairs) -> Mapping[str, Array]:
+        constants, form = _mended(axes, one, gone, fitting, judging)
+        forms[form] += 1
+        return constants
+
+    def again() -> None:
         mask(axes, dropped, working.graph)
-        tick()
-    return Repair(found, *counts[::-1])
+
+    constants = forward(chosen, reference, working, feeds, mending, threads=threads, tick=tick, after=again)
+    return Repair(constants, forms[2], forms[1], forms[0])
 
 
 def _known(axes: Axes, one: Consumer) -> bool:
@@ -85,40 +81,6 @@ def _gone(axes: Axes, value: ir.Value, axis: int, gone: Bools) -> Bools:
     layout = axes.layouts[value]
     assert layout is not None
     return gone[layout[axis].labels]
-
-
-def _gather(
-    chosen: Sequence[Consumer],
-    reference: ir.Model,
-    working: ir.Model,
-    feeds: Callable[[], Iterable[Feed]],
-    threads: int,
-) -> list[tuple[Pairs, Pairs]]:
-    """Moments for fitting and for judging of what each consumer reads, in both models."""
-    seen = [(Pairs(one.window), Pairs(one.window)) for one in chosen]
-    names = list(dict.fromkeys(one.given.name or "" for one in chosen))
-    sessions = [_up_to(model, names, threads) for model in (reference, working)]
-    for number, feed in enumerate(feeds()):
-        inner = [name for name in names if name in sessions[0].outputs]
-        runs = [dict(zip(inner, session.run(feed, inner), strict=True)) if inner else {} for session in sessions]
-        for one, pairs in zip(chosen, seen, strict=True):
-            name = one.given.name or ""
-            x, y = (run.get(name, feed.get(name)) for run in runs)
-            if x is not None and y is not None:
-                pairs[number % _HELD == _HELD - 1].update(x, y)
-    return seen
-
-
-def _up_to(model: ir.Model, names: Sequence[str], threads: int) -> Session:
-    """A session of `model` that computes the named values and nothing behind them."""
-    copy = model.clone()
-    values = {value.name: value for node in copy.graph for value in node.outputs}
-    inner = [values[name] for name in names if name in values]
-    if not inner:
-        return watching(model, (), threads=threads)
-    copy.graph.outputs[:] = inner
-    remove_unused(copy)
-    return open_session(copy, Options(threads=threads))
 
 
 def _mended(axes: Axes, one: Consumer, gone: Bools, fitting: Pairs, judging: Pairs) -> tuple[dict[str, Array], int]:
@@ -138,9 +100,13 @@ def _mended(axes: Axes, one: Consumer, gone: Bools, fitting: Pairs, judging: Pai
     if not best:
         return {}, 0
     fitting.merge(judging)
-    found = forms[best](fitting.moments())
+    return written(one, forms[best](fitting.moments())), min(best, 2)
+
+
+def written(one: Consumer, found: Fit) -> dict[str, Array]:
+    """A fit as the constants of a consumer."""
     constants = {one.weight.name or "": one.stored(found.weight)}
     if one.bias is not None:
         old = array(one.bias)
         constants[one.bias.name or ""] = (old + found.shift.reshape(-1)).astype(old.dtype)
-    return constants, min(best, 2)
+    return constants

@@ -21,10 +21,11 @@ from optimizer.calibrate.answers import is_real
 from optimizer.calibrate.elimination import Curve
 from optimizer.calibrate.lstsq import Moments, fit
 from optimizer.model.ports import Array, Feed
-from optimizer.prune.consumers import Consumer, array
+from optimizer.prune.consumers import Consumer
 from optimizer.prune.groups import Axes, Bools, Group
 from optimizer.prune.importance import Scores
 from optimizer.prune.remove import mask, replace
+from optimizer.prune.repair import written
 from optimizer.runtime.session import Options, open_session
 
 PARTS = (0.125, 0.25, 0.5)
@@ -67,12 +68,15 @@ def fitted(axes: Axes, dropped: Bools, found: Sequence[Consumer], moments: Mappi
     gone, constants = axes.gone(dropped), dict[str, Array]()
     for one in found:
         layout, known = axes.layouts.get(one.given), moments.get(one.node.name or "")
-        if layout is None or known is None or not (lost := gone[layout[one.channel_axis].labels]).any() or lost.all():
+        if (
+            layout is None
+            or known is None
+            or one.lowering.depthwise
+            or not (lost := gone[layout[one.channel_axis].labels]).any()
+            or lost.all()
+        ):
             continue
-        better = fit(one.rows(), known, one.spread(~lost), one.bias is not None, _RIDGE)
-        constants[one.weight.name or ""] = one.stored(better.weight)
-        if one.bias is not None:
-            constants[one.bias.name or ""] = (array(one.bias) + better.shift.reshape(-1)).astype(array(one.bias).dtype)
+        constants |= written(one, fit(one.rows(), known, one.spread(~lost), one.bias is not None, _RIDGE))
     return constants
 
 

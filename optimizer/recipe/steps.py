@@ -55,7 +55,7 @@ class Quantize:
 
 @dataclasses.dataclass(frozen=True)
 class Prune:
-    """Structured pruning. `sparsity` is the share of parameters that goes, `macs` the share of MACs that stays."""
+    """Pruning. `sparsity` is the share of parameters that goes, `macs` the share of MACs that stays."""
 
     TARGETS: ClassVar = ("sparsity", "macs", "latency")
     """Of these one at most is given."""
@@ -64,14 +64,18 @@ class Prune:
     macs: float | None = None
     latency: float | None = None
     """The share of the time that stays, as measured."""
+    structured: bool = True
+    """Whole channels, heads and blocks go; else single weights become zero."""
+    pattern: str | None = None
+    """Zeros by `N:M` (N of every M inputs of a weight stay) or in blocks of `OUTPUTSxINPUTS`; unstructured only."""
     mask_only: bool = False
     granularity: tuple[str, ...] = ("channel", "head")
     criterion: Criterion = "auto"
-    """`auto`: obs with real data, magnitude without."""
+    """`auto`: obs with real data, wanda where nothing is repaired, magnitude without data."""
     repair: bool = True
     """Fit what reads pruned channels anew; only with real data."""
     scope: Scope = "auto"
-    """`auto` tries both where there is a repair, and is `layer` elsewhere."""
+    """`auto` is `global` where obs measures on real data what each group is worth, and `layer` elsewhere."""
     align: int | None = None
     """Kept counts are multiples of this; None: of 16 in large groups, of less in small ones."""
     lossy: bool = False
@@ -84,7 +88,8 @@ class Prune:
 
     def __post_init__(self) -> None:
         given = [share for share in (self.sparsity, self.macs, self.latency) if share is not None]
-        if len(given) > 1 or (not given and self.max_drop is None):
+        self._check_zeros()
+        if len(given) > 1 or (not given and self.max_drop is None and self.pattern is None):
             raise ConfigError(
                 "give one target: --sparsity 0.5 (what goes), --macs 0.5 or --latency 0.6 (what stays), "
                 "or --max-drop 1% alone (as much as its bound allows)"
@@ -99,6 +104,21 @@ class Prune:
             raise ConfigError(f"unknown granularity {', '.join(sorted(unknown))}: choose of {', '.join(GRANULARITIES)}")
         if self.align is not None and self.align < 1:
             raise ConfigError(f"--align must be at least 1, not {self.align}")
+
+    def _check_zeros(self) -> None:
+        if self.structured and self.pattern is not None:
+            raise ConfigError("--pattern says where single weights become zero: it needs --unstructured")
+        if self.structured:
+            return
+        if self.macs is not None or self.latency is not None:
+            raise ConfigError("zeros save neither MACs nor time: --unstructured takes --sparsity, or use --structured")
+        if self.mask_only or self.lossy or self.align is not None:
+            raise ConfigError("--mask-only, --lossy and --align are about channels: not with --unstructured")
+        fixed = self.pattern is not None and ":" in self.pattern
+        if fixed and self.sparsity is not None:
+            raise ConfigError(f"--pattern {self.pattern} fixes the share of zeros: leave --sparsity out")
+        if self.pattern is not None and not fixed and self.sparsity is None and self.max_drop is None:
+            raise ConfigError(f"--pattern {self.pattern} needs a share of zeros: add --sparsity 0.5")
 
 
 @dataclasses.dataclass(frozen=True)

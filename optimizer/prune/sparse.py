@@ -1,0 +1,169 @@
+"""Unstructured pruning: how many entries of which weights go, and how the others make up for them.
+
+Costs are per entry, or per block of entries that go together, as shares of what the weight's output is worth::
+
+    magnitude   w^2 / sum w^2                          (weights only; as LAMP, arXiv 2010.07611, without its order)
+    wanda       w^2 E[x_j^2] / E|Wx|^2                 (arXiv 2306.11695)
+    obs         w^2 / [(E[x x^T] + ridge)^-1]_jj / E|Wx|^2
+    random      any
+
+With scope `layer` every weight loses the same share; with `global` what costs least of all weights goes, each weight's
+costs scaled by how much the outputs' noise was measured to be when it alone was pruned. No weight loses more than
+`MOST`. With `obs` the entries that stay are fitted (`calibrate.sparsify`), level by level, on what the levels before
+give; the form with the smallest error on held-back samples stays.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+import onnx_ir as ir
+
+from optimizer.calibrate.lstsq import Fit, Moments, Pairs, fit, fitted_to
+from optimizer.calibrate.sparsify import Pattern, costs, sparsify
+from optimizer.model.ports import Array
+from optimizer.prune.consumers import Consumer
+from optimizer.prune.forward import Feeds, forward
+from optimizer.prune.remove import replace
+from optimizer.prune.repair import LEAST_ROWS, written
+from optimizer.prune.response import Outputs
+from optimizer.prune.weights import Weight
+
+MOST = 0.95
+"""The largest share of one weight that goes by ranking over all."""
+RIDGES = (1e-2, 1e-1)
+_HALVINGS = 50
+
+
+@dataclasses.dataclass(frozen=True)
+class Costs:
+    """What entries of one weight cost, [G, units]; `rows` is the shape [O, K] of each group's matrix."""
+
+    weight: Weight
+    units: Array
+
+    def counts(self, share: float) -> list[int]:
+        """How many units of each group go, if this share of all goes, the cheapest first."""
+        going = round(share * self.units.size)
+        order = np.argsort(self.units, axis=None, kind="stable")[:going]
+        found: list[int] = np.bincount(order // self.units.shape[1], minlength=len(self.units)).tolist()
+        return found
+
+
+def priced(weight: Weight, criterion: str, moments: Moments | None, pattern: Pattern, seed: int = 0) -> Costs:
+    """The costs of a weight, by `moments` of what it reads where the criterion wants them and there are some."""
+    rows = weight.rows()
+    found = np.square(rows) / max(float(np.square(rows).sum()), 1e-30)
+    if criterion == "random":
+        found = np.random.default_rng([seed, rows.size]).random(rows.shape)
+    elif moments is not None and criterion in ("wanda", "obs"):
+        second = np.broadcast_to(moments.own, (len(rows), *moments.own.shape[1:]))
+        per = costs if criterion == "obs" else _variances
+        found = np.stack([per(row, own) for row, own in zip(rows, second, strict=True)])
+    return Costs(weight, np.stack([pattern.gathered(one).reshape(-1) for one in found]))
+
+
+def _variances(weight: Array, second: Array) -> Array:
+    whole = max(float(np.sum((weight @ second) * weight)), 1e-30)
+    return np.asarray(np.square(weight) * np.diag(second) / whole)
+
+
+def shares(priced_: Sequence[Costs], factors: Sequence[float], share: float, scope: str) -> list[float]:
+    """The share of each weight that goes, so that `share` of all entries does."""
+    if scope == "layer":
+        return [share] * len(priced_)
+    ranked = [np.sort(one.units, axis=None) * factor for one, factor in zip(priced_, factors, strict=True)]
+    sizes = np.array([one.weight.rows().size for one in priced_], np.float64)
+
+    def gone(bar: float) -> Array:
+        return np.array([min(np.searchsorted(units, bar, "right") / len(units), MOST) for units in ranked])
+
+    low, high = 0.0, max(float(units[-1]) for units in ranked)
+    for _ in range(_HALVINGS):
+        middle = np.sqrt(max(low, high * 1e-12) * high)
+        low, high = (middle, high) if float(gone(middle) @ sizes) < share * sizes.sum() else (low, middle)
+    return [float(one) for one in gone(high)]
+
+
+def factor(one: Costs, share: float, model: ir.Model, outputs: Outputs, constants: Mapping[str, Array]) -> float:
+    """The outputs' noise when `constants`, with a `share` of one weight gone, take its place, over what it costs."""
+    copy = model.clone()
+    replace(copy.graph, constants)
+    going = np.sort(one.units, axis=None)[: max(1, round(share * one.units.size))]
+    return outputs.noise(copy) / max(float(going.sum()), 1e-30)
+
+
+def plainly(one: Costs, share: float, pattern: Pattern) -> dict[str, Array]:
+    """The weight with a share of it zero and nothing fitted."""
+    rows = one.weight.rows()
+    return {one.weight.name: one.weight.stored(np.where(_gone(one, rows.shape, share, pattern), 0, rows))}
+
+
+def _gone(one: Costs, shape: tuple[int, ...], share: float, pattern: Pattern) -> Array:
+    groups = zip(one.units, one.counts(share), strict=True)
+    if pattern.stay is None and pattern.rows * pattern.columns > 1:
+        return np.stack([_spread(units, count, shape, pattern) for units, count in groups])
+    return np.stack([pattern.cheapest(units.reshape(shape[1:]), count) for units, count in groups])
+
+
+def _spread(units: Array, count: int, shape: tuple[int, ...], pattern: Pattern) -> Array:
+    gone = np.zeros(len(units), np.bool_)
+    gone[np.argsort(units, kind="stable")[:count]] = True
+    blocks = gone.reshape(shape[1] // pattern.rows, -1)
+    return np.asarray(np.repeat(np.repeat(blocks, pattern.rows, 0), pattern.columns, 1))
+
+
+def fitting(one: Costs, moments: Moments, share: float, pattern: Pattern, ridge: float) -> Fit:
+    """The consumer's weight with a share of it gone, the rest fitted to what it reads now."""
+    consumer = one.weight.consumer
+    assert consumer is not None
+    rows, bias = consumer.rows(), consumer.bias is not None
+    start = fit(rows, moments, np.ones((len(rows), rows.shape[2]), np.bool_), bias, ridge).weight
+    own = (moments.centred() if bias else moments).own
+    parts = zip(start, np.broadcast_to(own, (len(rows), *own.shape[1:])), one.counts(share), strict=True)
+    return fitted_to(rows, np.stack([sparsify(*part, pattern, ridge) for part in parts]), moments, bias)
+
+
+def mended(one: Costs, share: float, pattern: Pattern, seen: Pairs, unseen: Pairs) -> dict[str, Array]:
+    """New constants of a weight: of the plain form and the fitted ones, what errs least on unseen rows."""
+    consumer = one.weight.consumer
+    assert consumer is not None
+    if min(seen.count, unseen.count) < LEAST_ROWS:
+        return plainly(one, share, pattern)
+    rows, held = consumer.rows(), unseen.moments()
+    kept, bias = ~_gone(one, rows.shape, share, pattern), consumer.bias is not None
+    forms: list[Callable[[Moments], Fit]] = [
+        lambda moments: fitted_to(rows, rows * kept, moments, bias),
+        *(lambda moments, ridge=ridge: fitting(one, moments, share, pattern, ridge) for ridge in RIDGES),
+    ]
+    best = int(np.argmin([form(seen.moments()).error(rows, held) for form in forms]))
+    seen.merge(unseen)
+    return written(consumer, forms[best](seen.moments()))
+
+
+def sparse(
+    model: ir.Model,
+    chosen: Sequence[tuple[Costs, float]],
+    pattern: Pattern,
+    feeds: Feeds | None,
+    *,
+    threads: int = 1,
+    tick: Callable[[], None] = lambda: None,
+) -> ir.Model:
+    """A copy of `model` with the share that goes of each weight gone; fitted to `feeds` where there are some."""
+    working = model.clone()
+    for one, share in chosen:
+        if one.weight.consumer is None or feeds is None:
+            replace(working.graph, plainly(one, share, pattern))
+    if feeds is not None:
+        by_node = {one.weight.consumer.node: (one, share) for one, share in chosen if one.weight.consumer is not None}
+
+        def mending(consumer: Consumer, seen: Pairs, unseen: Pairs) -> Mapping[str, Array]:
+            one, share = by_node[consumer.node]
+            return mended(one, share, pattern, seen, unseen)
+
+        found = [one.weight.consumer for one, _ in chosen if one.weight.consumer is not None]
+        forward(found, model, working, feeds, mending, threads=threads, tick=tick)
+    return working
