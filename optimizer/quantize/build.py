@@ -15,6 +15,7 @@ from optimizer.quantize import (
     costs,
     emit,
     groups,
+    kernels,
     placement,
     ports,
     priors,
@@ -184,6 +185,7 @@ class Static:
     def _finished(self, candidate: Candidate, reasons: Mapping[str, str], plain: Collection[str]) -> Candidate:
         assert candidate.plan is not None
         model = emit.emit(self.model, candidate.plan)
+        kernels.keep_apart(model)
         leave = {group.weight or "" for group in self.partition.groups if group.name in plain}
         stored = storage.store(model, leave | self.unwanted, self.step.per_tensor)
         stored |= {group.name for group in candidate.plan.stored if self._storable(candidate.plan, group)}
