@@ -26,6 +26,13 @@ def quantize(
     recover: Annotated[Recover, typer.Option(help="How much accuracy repair to do.")] = "full",
     target: Annotated[Target, typer.Option(help="The CPU that will run the result; auto: this one.")] = "auto",
     per_tensor: Annotated[bool, typer.Option("--per-tensor", help="One scale per weight, not per channel.")] = False,
+    bits: Annotated[
+        Optional[int], typer.Option(help="With --mode weights: products by constants take weights of 4 or 8 bits.")
+    ] = None,
+    block_size: Annotated[
+        Optional[int],
+        typer.Option(help="With --mode weights: inputs that share a scale.", show_default="32 with --bits"),
+    ] = None,
     inputs: Annotated[
         bool, typer.Option("--inputs", help="Make the float inputs uint8: the caller sends bytes.")
     ] = False,
@@ -66,6 +73,8 @@ def quantize(
         "recover": recover,
         "target": target,
         "per_tensor": per_tensor,
+        "bits": bits,
+        "block_size": block_size,
         "inputs": inputs,
         "mean": options.numbers("--mean", mean),
         "std": options.numbers("--std", std),

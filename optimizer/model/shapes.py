@@ -7,7 +7,7 @@ costs what its node count costs. Small tensors stay, because shape arithmetic re
 Cases:
 1. The stored shapes of standard ops' results are dropped from the copy first: exporters and rewrites leave wrong ones
    behind, and a contradiction would stop the inference. Results of other domains keep theirs, since nothing can infer
-   them.
+   them; a MatMulNBits is inferred as the MatMul that it stands for.
 2. What is found is merged by position, graph by graph (two branches of an `If` may use the same names): an inferred
    size wins over a stored one, a stored name over an inferred name, and what was not inferred stays as it was.
 3. Names of the form unk__7 are inference's own, and only hold until the next one.
@@ -104,9 +104,23 @@ def _light(model: ir.Model) -> ir.Model:
         for value in graph.initializers.values():
             if value.const_value is not None:
                 value.const_value = _placeholder(value.const_value)
-        for node in graph:
+        for number, node in enumerate(graph):
+            if (node.domain, node.op_type) == ("com.microsoft", "MatMulNBits"):
+                _plain_product(graph, node, number)
             _lighten(node)
     return copy
+
+
+def _plain_product(graph: ir.Graph, node: ir.Node, number: int) -> None:
+    shape = [node.attributes[name].as_int() for name in "KN"]
+    name = f"{node.name}_{number}_placeholder"
+    tensor = ir.ExternalTensor("placeholder", 0, 0, ir.DataType.FLOAT, shape=ir.Shape(shape), name=name)
+    weight = ir.val(name, ir.DataType.FLOAT, ir.Shape(shape), const_value=tensor)
+    graph.register_initializer(weight)
+    node.domain, node.op_type = "", "MatMul"
+    node.attributes.clear()
+    node.resize_inputs(2)
+    node.replace_input_with(1, weight)
 
 
 def _lighten(node: ir.Node) -> None:
@@ -140,7 +154,8 @@ def _merge(graph: ir.Graph, proto: onnx.GraphProto) -> None:
                 _refine(value, types[value.name])
         protos = {attribute.name: attribute for attribute in node_proto.attribute}
         for name, attribute in node.attributes.items():
-            for subgraph, subproto in zip(_graphs(attribute), _graph_protos(protos[name]), strict=True):
+            found = _graph_protos(protos[name]) if name in protos else ()
+            for subgraph, subproto in zip(_graphs(attribute), found, strict=True):
                 _merge(subgraph, subproto)
 
 

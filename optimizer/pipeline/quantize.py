@@ -15,6 +15,8 @@ from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
+import onnx_ir as ir
+
 from optimizer.data import augment
 from optimizer.data.samples import Samples
 from optimizer.errors import BoundMissed, ConfigError, NothingToDo
@@ -271,6 +273,8 @@ def _missed(accuracy: Accuracy, bound: float) -> str:
 
 def _summary(chosen: Candidate) -> str:
     """What became of the nodes, in one line."""
+    if any(node.op_type == "MatMulNBits" for node in ir.traversal.RecursiveGraphIterator(chosen.model.graph)):
+        return f"{chosen.name} (MatMulNBits, activations rounded to int8 in each run), int8 storage for other weights"
     if chosen.only_stored:
         return "weights kept as int8 in the file and computed with in float: smaller, the same speed"
     counted = Counter(node.action for node in chosen.nodes)

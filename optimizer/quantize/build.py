@@ -12,6 +12,7 @@ import onnx_ir as ir
 
 from optimizer.model.ports import Feed
 from optimizer.quantize import (
+    blockwise,
     costs,
     emit,
     groups,
@@ -145,7 +146,9 @@ class Static:
 
     def stored(self) -> Candidate:
         """Nothing in int8 but how weights are kept."""
-        return self.candidate("weights only", (), {group.name: "mode weights" for group in self.partition.groups})
+        blocks = self.step.blocks
+        name = "weights only" if blocks is None else "{}-bit weights in blocks of {}".format(*blocks)
+        return self.candidate(name, (), {group.name: "mode weights" for group in self.partition.groups})
 
     def table_costs(self) -> placement.Costs:
         """Costs by the table alone, the same on every machine of the target."""
@@ -170,7 +173,8 @@ class Static:
         weights stored as int8."""
         how = weights.Settings(self.step.per_tensor, not self.vnni, self.step.recover != "none")
         names = {group.name for group in chosen}.union(plain)
-        stored = [group for group in self.partition.groups if group.name not in names]
+        blocks = self.step.blocks is not None
+        stored = [g for g in self.partition.groups if g.name not in names and not (blocks and g.rule.float_output)]
         method = self.step.calibration
         plan = static.plan(self.model, chosen, self.statistics, method, how, dynamic, stored, self.inputs)
         reasons = dict(reasons)
@@ -187,7 +191,9 @@ class Static:
         model = emit.emit(self.model, candidate.plan)
         kernels.keep_apart(model)
         leave = {group.weight or "" for group in self.partition.groups if group.name in plain}
-        stored = storage.store(model, leave | self.unwanted, self.step.per_tensor)
+        turned = blockwise.store(model, *self.step.blocks, leave | self.unwanted) if self.step.blocks else set()
+        reasons = {**reasons, **dict.fromkeys(turned, f"{candidate.name}, multiplied as they are")}
+        stored = turned | storage.store(model, leave | self.unwanted, self.step.per_tensor)
         stored |= {group.name for group in candidate.plan.stored if self._storable(candidate.plan, group)}
         model.metadata_props[machine.TARGET_KEY] = machine.WITHOUT_SATURATION if self.vnni else machine.ANY
         ports.convert(
@@ -217,7 +223,7 @@ class Static:
             else:
                 action = "weights" if name in stored else "float"
                 why = self.partition.floats.get(name) or self.kept_out.get(name) or _FOREIGN
-                reason = reasons.get(group.name, why) if group is not None else why
+                reason = reasons.get(group.name if group is not None else name, why)
             found.append(NodeDecision(name, node.op_type, action, reason))
         return tuple(found)
 

@@ -131,7 +131,7 @@ def _single(numbers: Array, shape: tuple[int, ...]) -> Array:
     return numbers.astype(np.float32).reshape(shape if numbers.size > 1 else (1,))
 
 
-_PADDED = "input {}: at the image's border, padding stands for one byte in all channels instead of each channel's zero"
+_PADDED = "at the border of {!r}, padding stands for one byte in all channels, not for each channel's own zero"
 
 
 def _step(value: ir.Value, found: _Map, graph: ir.Graph) -> tuple[ir.Node, _Map] | None:

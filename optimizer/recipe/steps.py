@@ -15,6 +15,7 @@ Recover = Literal["none", "bias", "full"]
 Criterion = Literal["auto", "magnitude", "wanda", "obs", "random"]
 Scope = Literal["auto", "layer", "global"]
 GRANULARITIES = ("channel", "head", "layer")
+BLOCK_SIZES = (16, 32, 64, 128, 256)
 Target = Literal["auto", "vnni", "avx2", "avx512", "arm64"]
 
 
@@ -27,6 +28,9 @@ class Quantize:
     recover: Recover = "full"
     target: Target = "auto"
     per_tensor: bool = False
+    bits: int | None = None
+    block_size: int | None = None
+    """With mode `weights`: products by constants take weights of 4 or 8 bits, with a scale for each block of inputs."""
     inputs: bool = False
     """The graph's own float inputs become uint8."""
     mean: tuple[float, ...] = ()
@@ -45,12 +49,25 @@ class Quantize:
     def __post_init__(self) -> None:
         if self.max_drop is not None and not 0 <= self.max_drop <= 1:
             raise ConfigError(f"--max-drop must lie between 0% and 100%, not {self.max_drop:.0%}")
+        if self.blocks is not None and self.mode != "weights":
+            raise ConfigError("--bits and --block-size are for --mode weights: add that")
+        if self.bits not in (None, 4, 8):
+            raise ConfigError(f"--bits must be 4 or 8, not {self.bits}")
+        if self.block_size not in (None, *BLOCK_SIZES):
+            raise ConfigError(f"--block-size must be one of {', '.join(map(str, BLOCK_SIZES))}, not {self.block_size}")
         if (self.mean or self.std) and not self.inputs:
             raise ConfigError("--mean and --std say what bytes at the input mean: give --inputs too")
         if bool(self.mean) != bool(self.std):
             raise ConfigError("give --mean and --std both: an image is prepared as (byte / 255 - mean) / std")
         if any(not -1 <= number <= 1 for number in self.mean) or any(number <= 0 for number in self.std):
             raise ConfigError("--mean must lie between -1 and 1, --std above 0: 1.0 is white, so divide bytes by 255")
+
+    @property
+    def blocks(self) -> tuple[int, int] | None:
+        """Bits and size of the blocks of weights, if there are to be blocks."""
+        if self.bits is None and self.block_size is None:
+            return None
+        return self.bits or 8, self.block_size or 32
 
 
 @dataclasses.dataclass(frozen=True)

@@ -403,3 +403,39 @@ def test_a_mean_for_each_of_other_channels_is_refused(folder: Path) -> None:
     step = Quantize(measure=False, inputs=True, mean=(0.5, 0.5), std=(0.5, 0.4))
     with pytest.raises(ConfigError, match="has 3"):
         run(folder, step)
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [({"bits": 4}, "4-bit weights in blocks of 32"), ({"block_size": 16}, "8-bit weights in blocks of 16")],
+)
+def test_weights_in_blocks_are_smaller_and_the_report_says_what_they_are(
+    given: dict[str, int], words: str, tmp_path: Path
+) -> None:
+    io.save(build(TRANSFORMER, MATRICES), tmp_path / "net.onnx")
+    step = Quantize(mode="weights", measure=False, **given)  # type: ignore[arg-type]
+    result = pipeline.quantize(tmp_path / "net.onnx", step, Run(samples=8, dims=(("N", 6),)))
+    turned = [node for node in result.nodes if node.action == "weights"]
+    assert {(node.op, node.reason) for node in turned} == {("MatMul", f"{words}, multiplied as they are")}
+    assert len(turned) == 5
+    assert words in result.steps[-1]
+    assert result.params.after < 1.2 * result.params.before
+    assert result.macs.after == result.macs.before
+    feed = {"x": normal(1, 9, 32)}
+    want, got = (open_session(tmp_path / name).run(feed)[0] for name in ("net.onnx", "net.int8.onnx"))
+    assert noise(got, want) < 0.4
+    with pytest.raises(NothingToDo, match="quantized already"):
+        pipeline.quantize(tmp_path / "net.int8.onnx", QUICK, Run(samples=4))
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"bits": 4}, "--mode weights"),
+        ({"mode": "weights", "bits": 3}, "4 or 8"),
+        ({"mode": "weights", "block_size": 48}, "one of 16, 32"),
+    ],
+)
+def test_blocks_that_cannot_be_are_refused(fields: dict[str, Any], said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        Quantize(**fields)
