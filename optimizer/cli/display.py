@@ -18,6 +18,9 @@ from optimizer.report import rows, why
 from optimizer.report.document import document
 from optimizer.report.records import Result
 
+LOG_WIDTH = 200
+"""Columns of output that is no terminal's: a log scrolls, and names in it should be whole."""
+SHORTEST_NAME = 12
 COLOURS = {"faster": "green", "slower": "red", "passed": "green", "missed": "red", "inconclusive": "yellow"}
 
 
@@ -53,7 +56,7 @@ def show(results: Sequence[Result], *, as_json: bool, quiet: bool) -> None:
     if as_json:
         sys.stdout.write(json.dumps(document(results), indent=2) + "\n")
     elif not quiet:
-        console = Console(highlight=False, soft_wrap=True)
+        console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else LOG_WIDTH)
         for result in results:
             _print(console, result)
         console.print(rows.machine(results[0].machine), style="dim", markup=False)
@@ -69,11 +72,18 @@ def _print(console: Console, result: Result) -> None:
         console.print(rows.verdict(result.latency_ms), style=COLOURS[result.latency_ms.verdict])
     for listing in why.listings(result):
         console.print(f"\n{listing.title}", style="bold", markup=False)
-        console.print(_table(listing.columns, listing.rows))
+        console.print(_table(listing.columns, _fitted(listing.rows, console.width)))
     for gate in result.gates:
         console.print(f"{gate.status}: {gate.condition}: {gate.message}", style=COLOURS[gate.status], markup=False)
     if result.output is not None and result.command != "bench":
         console.print(f"wrote {result.output}", markup=False)
+
+
+def _fitted(body: Sequence[Sequence[str]], width: int) -> list[Sequence[str]]:
+    """Rows whose first cells, the names, lose their beginnings where the table would be wider than `width`."""
+    others = sum(max(map(len, column)) + len(" │ ") for column in list(zip(*body, strict=True))[1:])
+    room = max(SHORTEST_NAME, width - others)
+    return [(name if len(name) <= room else f"…{name[1 - room :]}", *rest) for name, *rest in body]
 
 
 def _table(columns: Sequence[str], body: Iterable[Sequence[str]]) -> Table:

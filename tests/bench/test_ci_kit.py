@@ -62,11 +62,12 @@ def test_every_input_is_one_argument(tmp_path: Path) -> None:
         baseline="base/a b.onnx",
         candidate="$(touch evil).onnx",
         data="d.npz",
+        inconclusive="pass",
         **{"fail-if": "latency > 1.05x\n\ndrop > 1%\n", "arguments": "--threads=2\n"},
     )
     assert found[:3] == ["bench", "base/a b.onnx", "$(touch evil).onnx"]
     assert found[3:10] == ["--data", "d.npz", "--fail-if", "latency > 1.05x", "--fail-if", "drop > 1%", "--threads=2"]
-    assert found[-2:] == ["--inconclusive", "fail"]
+    assert found[-2:] == ["--inconclusive", "pass"]
     assert found.count("--report") == 4
     assert not (tmp_path / "evil").exists()
 
@@ -75,6 +76,12 @@ def test_an_earlier_run_can_be_the_baseline(tmp_path: Path) -> None:
     found = arguments(tmp_path, baseline="kept.json", candidate="b.onnx")
     assert found[:4] == ["bench", "b.onnx", "--baseline", "kept.json"]
     assert "--data" not in found
+
+
+def test_without_models_the_configuration_names_them_and_sets_the_options(tmp_path: Path) -> None:
+    found = arguments(tmp_path)
+    assert found[:2] == ["bench", "--report"]
+    assert "--inconclusive" not in found
 
 
 def test_no_input_is_pasted_into_a_script() -> None:
