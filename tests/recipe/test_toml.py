@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from optimizer.errors import ConfigError
@@ -34,7 +34,8 @@ OWN: dict[type, dict[str, st.SearchStrategy[Any]]] = {
         "batch": st.integers(1, 64), "concurrency": st.integers(1, 64),
     },
 }  # fmt: skip
-KINDS = {str: TEXT, bool: st.booleans(), Path: PATHS}
+KINDS = {str: TEXT, bool: st.booleans(), Path: PATHS, int: st.integers(1, 64), float: SHARE}
+NEEDED = {Prune: {"sparsity"}}
 
 
 def of(hint: Any) -> st.SearchStrategy[Any]:
@@ -51,9 +52,24 @@ def steps(kind: type) -> st.SearchStrategy[Any]:
     hints = typing.get_type_hints(kind)
     own = OWN[kind]
     fields = {f.name: own[f.name] if f.name in own else of(hints[f.name]) for f in dataclasses.fields(kind)}
-    return st.fixed_dictionaries(fields).map(lambda values: kind(**values))
+    needed = {name: fields.pop(name) for name in NEEDED.get(kind, ())}
+    return (
+        st.fixed_dictionaries(needed, optional=fields)
+        .filter(lambda values: makes_sense(kind, values))
+        .map(lambda values: kind(**values))
+    )
 
 
+def makes_sense(kind: type, values: dict[str, Any]) -> bool:
+    """Whether the fields agree with each other."""
+    try:
+        kind(**values)
+    except ConfigError:
+        return False
+    return True
+
+
+@settings(suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow])
 @given(st.lists(st.one_of(*map(steps, OWN)), max_size=3).map(tuple))
 def test_a_recipe_that_was_written_is_read_again(recipe: Any) -> None:
     assert parse(text(recipe)) == recipe
