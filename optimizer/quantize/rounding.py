@@ -18,6 +18,7 @@ import numpy as np
 from optimizer.model.ports import Array
 
 _DAMPING = 0.01
+_TRIES = 6
 _BLOCK = 128
 _TOP = 127
 
@@ -25,11 +26,9 @@ _TOP = 127
 def second_order(rows: Array, scales: Array, moments: Array) -> Array:
     """int8 of `rows` [groups, O, K] with `scales` [groups, O], given `moments` [groups, K, K]."""
     diagonal = np.einsum("gkk->gk", moments)
-    damping = _DAMPING * np.maximum(diagonal.mean(axis=1), 1e-12)
-    damped = moments + damping[:, None, None] * np.eye(moments.shape[1])
     order = np.argsort(-diagonal, axis=1, kind="stable")
-    damped = np.take_along_axis(np.take_along_axis(damped, order[:, :, None], 1), order[:, None, :], 2)
-    upper = _inverse_factor(damped).astype(np.float32)
+    sorted_moments = np.take_along_axis(np.take_along_axis(moments, order[:, :, None], 1), order[:, None, :], 2)
+    upper = _damped_factor(sorted_moments).astype(np.float32)
     left = np.take_along_axis(rows, order[:, None, :], 2).astype(np.float32)
     rounded = _sweep(left, scales[:, :, None].astype(np.float32), upper)
     back = np.argsort(order, axis=1)
@@ -46,6 +45,19 @@ def refit(rows: Array, rounded: Array, scales: Array, moments: Array, per_tensor
         above, below = np.full_like(above, above.sum()), np.full_like(below, below.sum())
     found = np.divide(above, below, out=np.zeros_like(above), where=below > 0)
     return np.where(found > 0.5 * scales, found, scales).astype(np.float32)
+
+
+def _damped_factor(moments: Array) -> Array:
+    """`_inverse_factor` of the damped moments. Those of nearly constant inputs, a small difference of large sums, may
+    miss being positive by more than the usual damping: it grows tenfold until they are."""
+    damping = _DAMPING * np.maximum(np.abs(np.einsum("gkk->gk", moments)).mean(axis=1), 1e-12)
+    unit = damping[:, None, None] * np.eye(moments.shape[1])
+    for power in range(_TRIES):
+        try:
+            return _inverse_factor(moments + unit * 10**power)
+        except np.linalg.LinAlgError:
+            continue
+    return np.broadcast_to(np.eye(moments.shape[1]), moments.shape)
 
 
 def _inverse_factor(matrix: Array) -> Array:

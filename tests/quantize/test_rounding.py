@@ -101,3 +101,11 @@ def test_a_scale_that_would_vanish_stays() -> None:
     rows, scales, second, nearest = case(1, 2, 6, 3)
     np.testing.assert_array_equal(rounding.refit(rows, nearest * 0, scales, second), scales)
     np.testing.assert_array_equal(rounding.refit(rows, -nearest, scales, second), scales)
+
+
+def test_moments_that_are_not_positive_for_lack_of_digits_are_damped_until_they_are() -> None:
+    rows = np.random.default_rng(0).standard_normal((1, 4, 3)).astype(np.float32)
+    scales = np.full((1, 4), 0.02, np.float32)
+    moments = np.array([[[1e-6, 9e-6, 0], [9e-6, 1e-6, 0], [0, 0, -2e-6]]])
+    found = rounding.second_order(rows, scales, moments)
+    assert np.abs(found * scales[:, :, None] - np.clip(rows, -2.54, 2.54)).max() <= 0.05
