@@ -31,7 +31,7 @@ from optimizer.runtime.timing import PairedTimes
 
 PROCESSES = 5
 PARTS = 16
-"""A process races for this part of the budget; starting it takes about as long on a busy machine."""
+"""A process races for this part of the budget, or up to twice as long where starting one takes longer."""
 STARTS = 3
 
 
@@ -92,8 +92,12 @@ def run(plan: Plan, tick: Callable[[], None] = lambda: None) -> Race:
     with _contestants(plan) as (folder, models):
         fixed = [_yardstick(folder)] if plan.yardstick else []
         lanes = (*models, *fixed, models[0])
+        part = seconds = plan.budget / PARTS
         while not parts or _goes_on(plan, parts, time.perf_counter() - began):
-            parts.append(_once(plan, folder, lanes, len(parts)))
+            started = time.perf_counter()
+            parts.append(_once(plan, folder, lanes, len(parts), seconds))
+            starting = time.perf_counter() - started - seconds
+            seconds = min(max(part, starting), 2 * part)
             tick()
     return Race(timing.join(parts))
 
@@ -141,8 +145,8 @@ def _yardstick(folder: Path) -> Contestant:
     return Contestant(str(folder / "yardstick.onnx"), str(folder / "yardstick.npz"))
 
 
-def _once(plan: Plan, folder: Path, models: tuple[Contestant, ...], number: int) -> PairedTimes:
-    """The race number `number`, in one process, or in one for each model."""
+def _once(plan: Plan, folder: Path, models: tuple[Contestant, ...], number: int, seconds: float) -> PairedTimes:
+    """The race number `number`, of so many seconds, in one process, or in one for each model."""
     job = Job(
         "race",
         models,
@@ -150,7 +154,7 @@ def _once(plan: Plan, folder: Path, models: tuple[Contestant, ...], number: int)
         threads=plan.threads,
         spin=plan.spin,
         callers=plan.callers,
-        seconds=plan.budget / PARTS,
+        seconds=seconds,
         rounds=None if plan.runs is None else math.ceil(plan.runs / PROCESSES),
         seed=plan.seed + number,
     )

@@ -20,7 +20,8 @@ from optimizer.runtime.session import Options, Session, open_session
 from optimizer.runtime.timing import Lane, PairedTimes, concurrent_lane, join, race, session_lane
 
 SITTINGS = 3
-"""Times that the models of a race are loaded anew within a process."""
+SITTING_SECONDS = 0.4
+"""The models of a race are loaded anew so many times within a process at least, and so often in a longer race."""
 PADDING = 2**20
 """Up to so many bytes are taken between sittings, so that what was freed is not simply taken again."""
 START_RUNS = 3
@@ -43,7 +44,7 @@ def _race(job: Job) -> dict[str, Any]:
     rng, began = random.Random(job.seed), time.perf_counter()
     lanes = _lanes(job, rng)
     quick = time.perf_counter() - began < job.seconds / SITTINGS
-    sittings = SITTINGS if quick and job.rounds is None else 1
+    sittings = max(SITTINGS, int(job.seconds / SITTING_SECONDS)) if quick and job.rounds is None else 1
     parts, padding = [_sit(job, lanes, sittings, rng)], []
     while len(parts) < sittings:
         padding.append(bytearray(rng.randrange(PADDING)))

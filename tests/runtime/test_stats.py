@@ -77,6 +77,17 @@ def test_half_of_the_runs_being_interrupted_moves_nothing() -> None:
     assert found.speedup == pytest.approx(1 / 1.05, rel=1e-3)
 
 
+def test_a_sitting_that_was_spoilt_neither_moves_nor_widens_the_interval() -> None:
+    rng = np.random.default_rng(3)
+    blocks, ones = np.arange(15), grouped(np.ones(15), range(15))
+    before = np.exp(rng.normal(0, 0.01, 15))
+    clean = stats.estimate(grouped(before, blocks), ones)
+    before[7] *= 3
+    spoilt = stats.estimate(grouped(before, blocks), ones)
+    assert spoilt.speedup == pytest.approx(clean.speedup, abs=0.005)
+    assert spoilt.halfwidth < 0.012  # 0.16 by the plain mean
+
+
 def test_the_ratio_of_a_quantile_lies_in_its_interval() -> None:
     rng = np.random.default_rng(3)
     blocks = np.repeat(np.arange(50), 40)
