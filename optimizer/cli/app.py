@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import sys
 import traceback
+from collections.abc import Callable
 from importlib.metadata import version
 
 import typer
 
 from optimizer.cli import bench, finetune, inspect, options, prune, quantize, tune
 from optimizer.cli import run as run_command
+from optimizer.cli.help import EXAMPLES, SHORT, Command
 from optimizer.errors import OptimizeError
 
 app = typer.Typer(
@@ -24,14 +26,18 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command("quantize")(quantize.quantize)
-app.command("prune")(prune.prune)
-app.command("finetune")(finetune.finetune)
-app.command("distill")(finetune.distill)
-app.command("tune")(tune.tune)
-app.command("bench")(bench.bench)
-app.command("inspect")(inspect.inspect)
-app.command("run")(run_command.run)
+COMMANDS: dict[str, Callable[..., None]] = {
+    "quantize": quantize.quantize,
+    "prune": prune.prune,
+    "finetune": finetune.finetune,
+    "distill": finetune.distill,
+    "tune": tune.tune,
+    "run": run_command.run,
+    "bench": bench.bench,
+    "inspect": inspect.inspect,
+}
+for _name, _function in COMMANDS.items():
+    app.command(_name, cls=Command, short_help=SHORT[_name], epilog=f"Example: {EXAMPLES[_name]}")(_function)
 
 
 def _print_version(wanted: bool) -> None:

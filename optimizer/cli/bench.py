@@ -35,7 +35,12 @@ def bench(
     ] = None,
     fail_if: Annotated[
         Optional[list[str]],
-        typer.Option("--fail-if", help="A gate, e.g. 'latency > 1.05x', 'drop > 1%'. Repeatable.", show_default=False),
+        typer.Option(
+            "--fail-if",
+            metavar="GATE",
+            help="A gate, e.g. 'latency > 1.05x', 'drop > 1%'. Repeatable.",
+            show_default=False,
+        ),
     ] = None,
     inconclusive: Annotated[
         Literal["pass", "fail"], typer.Option(help="What becomes of a gate that the measurement cannot decide.")

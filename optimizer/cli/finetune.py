@@ -16,8 +16,8 @@ from optimizer.recipe import Finetune
 Data = Annotated[
     Optional[str], typer.Option("--data", help="Samples to learn from; labels are not needed.", show_default=False)
 ]
-Student = Annotated[Path, typer.Argument(help="The model to tune.", show_default=False)]
-Teacher = Annotated[Path, typer.Argument(help="The model to learn from.", show_default=False)]
+Student = Annotated[Path, typer.Argument(metavar="STUDENT", help="The model to tune.", show_default=False)]
+Teacher = Annotated[Path, typer.Argument(metavar="TEACHER", help="The model to learn from.", show_default=False)]
 Threads = Annotated[int, typer.Option("--threads", min=0, help="Threads of torch and ONNX Runtime; 0: all cores.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on where a killed run left off.")]
 Epochs = Annotated[

@@ -10,23 +10,28 @@ import typer
 
 from optimizer.errors import ConfigError
 
-Model = Annotated[Optional[Path], typer.Argument(help="The ONNX model.", show_default="what the configuration names")]
+Model = Annotated[
+    Optional[Path], typer.Argument(metavar="MODEL", help="The ONNX model.", show_default="what the configuration names")
+]
 Config = Annotated[
     Optional[Path],
     typer.Option(
         "--config",
+        metavar="FILE",
         help="File with defaults of options.",
         show_default="optimize.toml, or pyproject.toml's [tool.optimize]",
     ),
 ]
 Output = Annotated[
-    Optional[Path], typer.Option("-o", "--output", help="Where to write the result.", show_default="beside the input")
+    Optional[Path],
+    typer.Option("-o", "--output", metavar="FILE", help="Where to write the result.", show_default="beside the input"),
 ]
 Force = Annotated[bool, typer.Option("--force", help="Overwrite an existing result.")]
 Data = Annotated[
     Optional[str],
     typer.Option(
         "--data",
+        metavar="SPEC",
         help="Samples: .npz, .npy, a folder of those or of images, or module:function.",
         show_default="synthetic inputs",
     ),
@@ -38,9 +43,11 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on s
 Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Print no table and no progress.")]
 Reports = Annotated[
     Optional[list[Path]],
-    typer.Option("--report", help="Write a report too: .html, .md, .xml (JUnit) or .json. Repeatable."),
+    typer.Option("--report", metavar="FILE", help="Write a report too: .html, .md, .xml (JUnit) or .json. Repeatable."),
 ]
-Dims = Annotated[Optional[list[str]], typer.Option("--dim", help="Size of a symbolic dimension, NAME=N. Repeatable.")]
+Dims = Annotated[
+    Optional[list[str]], typer.Option("--dim", metavar="NAME=N", help="Size of a symbolic dimension. Repeatable.")
+]
 
 
 def say(text: str) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -18,7 +20,7 @@ from optimizer.errors import OptimizeError
 from tests.cli.runner import ROOT, optimize, write_data, write_model
 from tests.quantize.nets import normal
 
-COMMANDS = [command.name or "" for command in application.app.registered_commands]
+COMMANDS = list(application.COMMANDS)
 
 
 @pytest.fixture(scope="module")
@@ -235,6 +237,19 @@ def test_help_is_written_for_every_command(command: list[str]) -> None:
     found = CliRunner().invoke(application.app, [*command, "--help"])
     assert found.exit_code == 0
     assert "Usage" in found.output
+    assert not re.search(r"\w\.\.\.$", found.output, re.MULTILINE), "a line is cut"
+    assert "range>" not in found.output
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_takes_the_common_options(command: str) -> None:
+    callback = application.COMMANDS[command]
+    found = set(inspect.signature(callback).parameters)
+    assert found >= {"as_json", "quiet", "config"}
+    if command != "inspect":
+        assert "report" in found
+    if command not in ("bench", "inspect"):
+        assert found >= {"output", "force", "data", "samples", "seed", "threads"}
 
 
 def test_the_version_is_that_of_the_package() -> None:
