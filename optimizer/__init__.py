@@ -5,6 +5,9 @@ The functions below are the library's interface; each is imported when it is fir
 
 from __future__ import annotations
 
+import importlib
+import sys
+import types
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -14,8 +17,9 @@ if TYPE_CHECKING:
     from optimizer.pipeline.inspect import inspect
     from optimizer.pipeline.prune import prune
     from optimizer.pipeline.quantize import quantize
+    from optimizer.tune.search import tune
 
-__all__ = ["bench", "finetune", "inspect", "load", "prune", "quantize", "save"]
+__all__ = ["bench", "finetune", "inspect", "load", "prune", "quantize", "save", "tune"]
 
 _HOMES = {
     "bench": "optimizer.bench.compare",
@@ -25,12 +29,25 @@ _HOMES = {
     "prune": "optimizer.pipeline.prune",
     "quantize": "optimizer.pipeline.quantize",
     "save": "optimizer.model.io",
+    "tune": "optimizer.tune.search",
 }
+
+
+class _Interface(types.ModuleType):
+    """This package: `optimizer.quantize` is the function, though a package of that name is imported along the way.
+
+    The import system makes every submodule an attribute of its parent, which would hide the function.
+    """
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if not (name in _HOMES and isinstance(value, types.ModuleType)):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Interface
 
 
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    import importlib
-
     return getattr(importlib.import_module(_HOMES[name]), name)
