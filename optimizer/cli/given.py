@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -9,7 +10,7 @@ import typer
 
 from optimizer.cli import options
 from optimizer.errors import ConfigError
-from optimizer.recipe import Prune, Run
+from optimizer.recipe import Prune, Run, table
 from optimizer.recipe.config import Config, find
 
 T = TypeVar("T")
@@ -45,11 +46,16 @@ class Given:
 
     def step(self, kind: type[T], fields: dict[str, Any]) -> T:
         """The step with these fields, but for those that only the configuration sets. Raises `ConfigError`."""
-        section = self.config.commands.get(_SECTIONS.get(self._command, self._command), {})
-        kept = self._unless_typed(section)
+        kept = self._unless_typed(self._section(kind))
         if kind is Prune and any(self._typed(name) for name in Prune.TARGETS):
             kept = {name: value for name, value in kept.items() if name not in Prune.TARGETS}
         return kind(**{**fields, **kept})
+
+    def _section(self, kind: type[Any]) -> Mapping[str, Any]:
+        name = _SECTIONS.get(self._command, self._command)
+        if name in self.config.unread:
+            return table.values(kind, self.config.unread[name], f"{self.config.file}: {name}")
+        return self.config.commands.get(name, {})
 
     def run(self, data: str | None, samples: int | None, seed: int, threads: int, dim: list[str] | None = None) -> Run:
         """What all commands have in common. Raises `ConfigError`."""

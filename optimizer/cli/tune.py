@@ -59,18 +59,19 @@ def tune(
     from optimizer.tune.search import tune as search
     from optimizer.tune.settings import Tune
 
-    settings = Tune(
-        max_drop=share(max_drop),
-        objective=objective,
-        metric=metric,
-        trials=trials,
-        minutes=minutes,
-        train=train,
-        storage=storage,
-        study=study,
-        workers=workers,
-        front=front,
-        cache=cache,
-    )
+    fields = {
+        "max_drop": share(max_drop),
+        "objective": objective,
+        "metric": metric,
+        "trials": trials,
+        "minutes": minutes,
+        "train": train,
+        "storage": storage,
+        "study": study,
+        "workers": workers,
+        "front": front,
+        "cache": cache,
+    }
+    settings = given.step(Tune, fields)
     source, run = given.model(model), given.run(data, samples, seed, threads, dim)
     told.of(lambda progress: search(source, settings, run, output=output, force=force, progress=progress))

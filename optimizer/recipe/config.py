@@ -8,7 +8,7 @@
     [images]                        # how images are prepared: mean, std, size, fit, crop, ...
     mean = [0.485, 0.456, 0.406]
 
-    [quantize]                      # options of one command; likewise [prune], [finetune], [bench]
+    [quantize]                      # options of one command; likewise [prune], [finetune], [bench], [tune]
     max-drop = "1%"
 
     [[steps]]                       # what `optimize run` does, see `recipe.toml`
@@ -30,6 +30,8 @@ from optimizer.recipe import table, toml
 from optimizer.recipe.steps import Run
 from optimizer.recipe.toml import STEPS, Recipe
 
+UNREAD = ("tune",)
+"""Tables of commands that are no steps: the command itself reads its own."""
 FILE, PROJECT = "optimize.toml", "pyproject.toml"
 
 
@@ -46,6 +48,8 @@ class Config:
     """Fields of `Run`."""
     commands: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
     """Fields of the steps, by command."""
+    unread: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
+    """The tables of `UNREAD` as they stand."""
     steps: Recipe = ()
 
 
@@ -83,7 +87,7 @@ def _read(file: Path, required: bool) -> Config:
 
 def _config(document: Mapping[str, Any], file: Path, where: str) -> Config:
     plain = {field.name for field in (*dataclasses.fields(_Models), *dataclasses.fields(Run))}
-    table.check_keys(document, [*plain, *STEPS, "steps"], where)
+    table.check_keys(document, [*plain, *STEPS, *UNREAD, "steps"], where)
     models = table.record(_Models, _part(document, _Models), where)
     own = {name: dict(_table(document, name, where)) for name in STEPS if name in document}
     candidates = table.values(_Candidates, _part(own.get("bench", {}), _Candidates), f"{where}: bench")
@@ -97,6 +101,7 @@ def _config(document: Mapping[str, Any], file: Path, where: str) -> Config:
         commands={
             name: _placed(file, table.values(STEPS[name], given, f"{where}: {name}")) for name, given in own.items()
         },
+        unread={name: _table(document, name, where) for name in UNREAD if name in document},
         steps=tuple(
             dataclasses.replace(step, **_placed(file, dataclasses.asdict(step)))
             for step in toml.steps(document.get("steps", []), where)

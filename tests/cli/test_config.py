@@ -142,6 +142,8 @@ REFUSED = {
     "no steps": ('model = "net.onnx"', ("run",), "optimize.toml has no steps"),
     "a wrong key": ("[bench]\nrnus = 2", ("quantize", "net.onnx"), "unknown key 'rnus'; the nearest there is 'runs'"),
     "two recipes": ("", ("run", "a.toml", "--config", "b.toml"), "give RECIPE or --config"),
+    "a wrong key of tune": ('[tune]\ntrails = 2', ("tune", "net.onnx"), "tune: unknown key 'trails'"),
+    "a wrong value of tune": ('[tune]\nmax-drop = 2.0', ("tune", "net.onnx"), "--max-drop must lie between"),
     "an absent file": ("", ("quantize", "--config", "absent.toml"), "absent.toml: cannot be read"),
     "no target": ('model = "net.onnx"', ("prune",), "give one target"),
     "too few samples": ('model = "net.onnx"\nsamples = 0', ("quantize",), "samples must be at least 1"),
