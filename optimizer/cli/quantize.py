@@ -33,6 +33,9 @@ def quantize(
         Optional[int],
         typer.Option(help="With --mode weights: inputs that share a scale.", show_default="32 with --bits"),
     ] = None,
+    everywhere: Annotated[
+        bool, typer.Option("--everywhere", help="int8 wherever there is a kernel, whether it pays or not.")
+    ] = False,
     inputs: Annotated[
         bool, typer.Option("--inputs", help="Make the float inputs uint8: the caller sends bytes.")
     ] = False,
@@ -75,6 +78,7 @@ def quantize(
         "per_tensor": per_tensor,
         "bits": bits,
         "block_size": block_size,
+        "everywhere": everywhere,
         "inputs": inputs,
         "mean": options.numbers("--mean", mean),
         "std": options.numbers("--std", std),

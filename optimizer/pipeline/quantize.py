@@ -143,6 +143,8 @@ class _Work:
             return [static.stored()]
         if mode == "dynamic":
             return [static.dynamic()]
+        if self.step.everywhere:
+            return [static.everything()]
         if not self.step.measure:
             table = static.placed("placed by the cost table", self.costs)
             return [table if table.changed else static.stored()]
@@ -213,6 +215,8 @@ class _Work:
         held = {name: reason for bundle in given_up for name in bundle.groups}
         if candidate.plan is not None and candidate.plan.dynamic:
             return self.static.dynamic(held)
+        if self.step.everywhere:
+            return self.static.everything(held)
         return self.static.placed(candidate.name, self.costs, held)
 
     @property

@@ -96,9 +96,11 @@ class Static:
         self.unwanted = _unwanted(model, step)
         self.vnni = machine.has_vnni() if step.target == "auto" else step.target in ("vnni", "arm64")
 
-    def everything(self) -> Candidate:
-        """All groups in int8."""
-        return self.candidate("everything", self.partition.groups, {})
+    def everything(self, held: Mapping[str, str] | None = None) -> Candidate:
+        """All groups in int8, but for those in `held`, which stay in float for the reason given."""
+        held = held or {}
+        chosen = [group for group in self.partition.groups if group.name not in held]
+        return self.candidate("everything", chosen, held, plain=held)
 
     def placed(self, name: str, found: placement.Costs, held: Mapping[str, str] | None = None) -> Candidate:
         """The cheapest set of groups by the costs `found`; those in `held` stay in float for the reason given."""

@@ -31,6 +31,8 @@ class Quantize:
     bits: int | None = None
     block_size: int | None = None
     """With mode `weights`: products by constants take weights of 4 or 8 bits, with a scale for each block of inputs."""
+    everywhere: bool = False
+    """int8 wherever there is a kernel, whether it is expected to pay or not (static only)."""
     inputs: bool = False
     """The graph's own float inputs become uint8."""
     mean: tuple[float, ...] = ()
@@ -49,6 +51,8 @@ class Quantize:
     def __post_init__(self) -> None:
         if self.max_drop is not None and not 0 <= self.max_drop <= 1:
             raise ConfigError(f"--max-drop must lie between 0% and 100%, not {self.max_drop:.0%}")
+        if self.everywhere and self.mode in ("dynamic", "weights"):
+            raise ConfigError(f"--everywhere places static int8: not with --mode {self.mode}")
         if self.blocks is not None and self.mode != "weights":
             raise ConfigError("--bits and --block-size are for --mode weights: add that")
         if self.bits not in (None, 4, 8):

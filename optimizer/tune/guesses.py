@@ -27,18 +27,22 @@ BASE: Params = {
     "quantize.calibration": "mse",
     "quantize.recover": "full",
     "quantize.per_tensor": False,
+    "quantize.everywhere": False,
+    "quantize.augment": None,
     "quantize.max_drop": None,
 }
 
 GUESSES: tuple[Params, ...] = (
     {},
     {STEPS: "prune,quantize", "prune.macs": 0.9},
-    {"quantize.max_drop": 1.0},
+    {"quantize.everywhere": True},
+    {"quantize.everywhere": True, "quantize.max_drop": 1.0},
     {STEPS: "prune,finetune,quantize", "prune.macs": 0.75},
     {STEPS: "prune,quantize", "prune.macs": 0.75},
     {"quantize.mode": "weights"},
     {STEPS: "prune,finetune,quantize", "prune.macs": 0.5},
     {STEPS: "prune,quantize", "prune.macs": 0.5},
+    {"quantize.augment": "auto"},
     {"quantize.calibration": "percentile"},
     {"quantize.mode": "dynamic"},
 )

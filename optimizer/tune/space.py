@@ -71,6 +71,8 @@ SPACE: tuple[Row, ...] = (
     Row("quantize.calibration", Choice(("mse", "minmax", "percentile", "entropy")), _INT8),
     Row("quantize.recover", Choice(("none", "bias", "full")), _INT8),
     Row("quantize.per_tensor", Choice((False, True)), _INT8),
+    Row("quantize.everywhere", Choice((False, True)), _INT8),
+    Row("quantize.augment", Choice((None, "auto")), _INT8),
     # The drop up to which nothing goes back to float, the worst bargains first: the share of int8 in one number.
     Row("quantize.max_drop", Choice((None, 0.002, 0.005, 0.02, 0.05, 1.0)), _CUT_BACK),
 )

@@ -1,17 +1,21 @@
 """One trial: a recipe is built, judged rung by rung, and timed if it keeps to the bound.
 
-What is found goes into the study as a plain record. A recipe whose content is known already, from any worker of any
-kind of machine, is not judged again: its answers are the same anywhere.
+What is found goes into the study as a plain record. A recipe that is known already, or whose model is, is not judged
+again, whichever worker on whatever kind of machine found out; times hold for this kind only.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import tempfile
 import time
+import uuid
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+import onnx_ir as ir
 
 from optimizer.errors import OptimizeError
 from optimizer.model import io
@@ -56,25 +60,43 @@ def carry_out(bench: Bench, params: Params, known: Sequence[dict[str, Any]], pro
 
 
 def _found(bench: Bench, params: Params, known: Sequence[dict[str, Any]], progress: Progress) -> dict[str, Any]:
+    """What there is to know of a recipe: what is known already, and the rest found out."""
     steps = recipe(params)
     key = bench.builder.key(steps)
-    timed = bench.settings.objective == "latency"
-    same = [one for one in known if one.get("key") == key]
-    found = {name: one[name] for one in same for name in (*_JUDGED, "time") if name in one}
-    if found and (not timed or not found["holds"] or "time" in found):
+    found = _same(known, "key", key)
+    if _whole(found, bench.settings):
         return found
     with tempfile.TemporaryDirectory(prefix="optimize-") as work:
         built = bench.builder.build(steps, Path(work), progress)
         candidate = io.load(built.path)
-        if not found:
+        found = {**(found or _same(known, "content", content(candidate))), "key": key}
+        if "holds" not in found:
             progress.stage("judging")
             verdict = bench.judge.climb(candidate, bench.parts.choosing, _least(known))
-            found = {"key": key, **judged(verdict), "size": built.size / io.size(bench.about.path)}
-        if found["holds"] and timed:
+            found |= {**judged(verdict), "content": content(candidate), "size": built.size / io.size(bench.about.path)}
+        if not _whole(found, bench.settings):
             progress.stage("timing")
             latency = race(bench.about.model, [candidate], bench.parts.choosing, bench.run, SECONDS)[0]
             found["time"] = 1 / latency.speedup
     return found
+
+
+def _same(known: Sequence[dict[str, Any]], name: str, value: str) -> dict[str, Any]:
+    """All that records with this value tell, which is of one and the same model."""
+    alike = [one for one in known if one.get(name) == value]
+    return {figure: one[figure] for one in alike for figure in _FIGURES if figure in one}
+
+
+def _whole(found: dict[str, Any], settings: Tune) -> bool:
+    """Whether nothing is left to find out: models that miss the bound need no time."""
+    return "holds" in found and (not found["holds"] or "time" in found or settings.objective == "size")
+
+
+def content(model: ir.Model) -> str:
+    """A hash of what a model computes, whatever its metadata say of how it was made."""
+    bare = model.clone()
+    bare.metadata_props.clear()
+    return hashlib.sha256(io.to_bytes(bare)).hexdigest()[:40] if io.fits_protobuf(bare) else uuid.uuid4().hex
 
 
 def _least(known: Sequence[dict[str, Any]]) -> float:
@@ -82,7 +104,7 @@ def _least(known: Sequence[dict[str, Any]]) -> float:
     return least_sqnr(*([one["sqnr_db"] for one in judged if one["holds"] is held] for held in (True, False)))
 
 
-_JUDGED = ("key", "drop", "upper", "violation", "holds", "sqnr_db", "rung", "size", "stopped")
+_FIGURES = ("key", "content", "drop", "upper", "violation", "holds", "sqnr_db", "rung", "size", "stopped", "time")
 
 
 def judged(verdict: Verdict) -> dict[str, Any]:
