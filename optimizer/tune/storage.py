@@ -6,6 +6,8 @@
 | `journal:PATH`, or a path without `://`    | a journal file, on a file system that all workers have              |
 | `postgresql://USER@HOST/NAME`              | PostgreSQL (extra `postgres`); any number of workers and machines   |
 | another URL that SQLAlchemy knows          | what it names                                                       |
+
+A worker keeps one connection to a database, and for moments a second one for its heartbeat.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from optimizer.errors import ConfigError, MissingExtra
 from optimizer.tune.locks import FileLock
 
 _SCHEMES = {"postgresql://": "postgresql+psycopg://", "postgres://": "postgresql+psycopg://"}
+_POOL = {"pool_size": 1, "max_overflow": 2, "pool_pre_ping": True, "pool_recycle": 600}
 
 
 def open_storage(place: str) -> Any:
@@ -27,6 +30,13 @@ def open_storage(place: str) -> Any:
         raise MissingExtra("optuna", "tune") from error
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     return _database(place) if "://" in place else _journal(Path(place.removeprefix("journal:")))
+
+
+def close(storage: Any) -> None:
+    """Give the storage's connections back."""
+    storage.remove_session()
+    if hasattr(storage, "engine"):
+        storage.engine.dispose()
 
 
 def _journal(path: Path) -> Any:
@@ -50,7 +60,7 @@ def _database(url: str) -> Any:
     for short, whole in _SCHEMES.items():
         url = whole + url.removeprefix(short) if url.startswith(short) else url
     try:
-        return RDBStorage(url, engine_kwargs={"pool_pre_ping": True})
+        return RDBStorage(url, engine_kwargs=_POOL)
     except ImportError as error:
         raise MissingExtra(error.name or "a database driver", "postgres") from error
     except (SQLAlchemyError, StorageInternalError, RuntimeError, ValueError) as error:

@@ -146,7 +146,7 @@ class Study:
         """The values of a trial that was taken; those it had already if it was given back."""
         from optuna.samplers import TPESampler
 
-        place = self._place(trial)
+        place = self.place(trial)
         seed = (self.seed * 1_000_003 + place) % 2**32
         guess = self.guesses[place] if place < len(self.guesses) else None
         self.inner.sampler = TPESampler(seed=seed) if guess is None else _fixed(guess)
@@ -170,7 +170,7 @@ class Study:
 
         attempt = trial.user_attrs.get(ATTEMPT, 1) + died
         if self._tell(trial.number, TrialState.FAIL) and attempt <= ATTEMPTS:
-            self.inner.enqueue_trial(trial.params, user_attrs={ATTEMPT: attempt, ORIGIN: self._place(trial)})
+            self.inner.enqueue_trial(trial.params, user_attrs={ATTEMPT: attempt, ORIGIN: self.place(trial)})
 
     def recover(self) -> None:
         """Give back the trials of dead workers."""
@@ -197,6 +197,8 @@ class Study:
                     return
                 except StorageInternalError:  # the next one may get through
                     continue
+                finally:
+                    self.storage.remove_session()
 
         thread = threading.Thread(target=beats, daemon=True)
         thread.start()
@@ -206,7 +208,7 @@ class Study:
             stop.set()
             thread.join()
 
-    def _place(self, trial: Any) -> int:
+    def place(self, trial: Any) -> int:
         """Which trial of the study this is, where one that was given back and taken again is still the same."""
         if ORIGIN in trial.user_attrs:
             return int(trial.user_attrs[ORIGIN])

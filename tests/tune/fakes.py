@@ -8,7 +8,7 @@ from typing import Any
 from optimizer.pipeline.common import Silent
 from optimizer.tune.settings import Tune
 from optimizer.tune.space import STEPS, Params, recipe, space
-from optimizer.tune.storage import open_storage
+from optimizer.tune.storage import close, open_storage
 from optimizer.tune.study import Pace, Study
 from optimizer.tune.worker import work
 
@@ -35,11 +35,13 @@ def study(place: str, name: str = "s", seed: int = 0, pace: Pace = QUICK, values
     return Study(open_storage(place), name, ROWS, seed, values, IDENTITY, pace)
 
 
-def search(place: str, total: int, seconds: float = 0.0, seed: int = 0) -> None:
+def search(place: str, total: int, seconds: float = 0.0, seed: int = 0, name: str = "s") -> None:
     """A worker that takes `seconds` of sleep for a trial; to be run in a process of its own."""
 
     def run(params: Params, known: list[dict[str, Any]], progress: object) -> dict[str, Any]:
         time.sleep(seconds)
         return found(params)
 
-    work(run, Tune(trials=total, objective="size"), study(place, seed=seed), Silent())
+    own = study(place, name, seed)
+    work(run, Tune(trials=total, objective="size"), own, Silent())
+    close(own.storage)

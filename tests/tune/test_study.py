@@ -175,8 +175,7 @@ def test_two_workers_share_the_trials_and_one_is_killed(place: str) -> None:
     done = [found for found in study.trials() if found.state.name in ("COMPLETE", "PRUNED")]
     assert len(done) == study.finished() == 16
     assert not any(found.state.name in ("RUNNING", "WAITING") for found in study.trials())
-    origins = [found.user_attrs.get("origin", found.number) for found in done]
-    assert len(set(origins)) == 16
+    assert sorted(study.place(found) for found in done) == list(range(16))
     kept = [record["params"] for record in study.records()]
     assert all(guess in kept for guess in study.guesses)
 

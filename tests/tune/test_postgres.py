@@ -1,0 +1,89 @@
+"""Workers that meet in a real PostgreSQL server, which the test starts on loopback."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from multiprocessing import get_context
+from multiprocessing.process import BaseProcess
+from typing import TypeAlias
+
+import pytest
+
+from optimizer.tune.storage import close
+from optimizer.tune.study import Study
+from tests.tune import fakes, server
+
+pytest.importorskip("optuna")
+pytestmark = pytest.mark.skipif(server.missing() is not None, reason=server.missing() or "")
+Opened: TypeAlias = "Callable[[str], Study]"
+SPAWN = get_context("spawn")
+
+
+@pytest.fixture(scope="module")
+def url() -> Iterator[str]:
+    with server.server() as found:
+        yield found
+
+
+def started(url: str, name: str, total: int, seconds: float) -> BaseProcess:
+    process = SPAWN.Process(target=fakes.search, args=(url, total, seconds, 0, name))
+    process.start()
+    return process
+
+
+def wait(study: Study, count: int) -> float:
+    """When `count` trials are finished."""
+    until = time.monotonic() + 90
+    while study.finished() < count:
+        assert time.monotonic() < until
+        time.sleep(0.1)
+    return time.monotonic()
+
+
+@pytest.fixture
+def study(url: str) -> Iterator[Opened]:
+    """Opens studies, and closes them in the end."""
+    found: list[Study] = []
+
+    def opened(name: str) -> Study:
+        found.append(fakes.study(url, name))
+        return found[-1]
+
+    yield opened
+    for one in found:
+        close(one.storage)
+
+
+def test_of_two_workers_one_is_killed_and_no_trial_is_lost_or_counted_twice(url: str, study: Opened) -> None:
+    workers = [started(url, "killed", 16, 0.2) for _ in range(2)]
+    watched = study("killed")
+    wait(watched, 4)
+    workers[0].kill()
+    workers[1].join(90)
+    assert workers[1].exitcode == 0
+    done = [one for one in watched.trials() if one.state.name in ("COMPLETE", "PRUNED")]
+    assert len(done) == watched.finished() == 16
+    assert not any(one.state.name in ("RUNNING", "WAITING") for one in watched.trials())
+    assert sorted(watched.place(one) for one in done) == list(range(16))
+    kept = [record["params"] for record in watched.records()]
+    assert all(guess in kept for guess in watched.guesses)
+
+
+def test_a_second_worker_helps_at_once_and_two_do_1_6_times_the_trials_of_one(url: str, study: Opened) -> None:
+    watched = study("late")
+    guessed = len(watched.guesses)
+    fakes.search(url, guessed, 0.0, 0, "late")
+    workers = [started(url, "late", 60, 3.0)]
+    began = wait(watched, guessed + 1)
+    alone = 4 / (wait(watched, guessed + 5) - began)
+    workers.append(started(url, "late", 60, 3.0))
+    while len({one.user_attrs["alive"][0] for one in watched.trials() if "alive" in one.user_attrs}) < 3:
+        time.sleep(0.1)
+    done = watched.finished()
+    began = wait(watched, done + 2)
+    both = 6 / (wait(watched, done + 8) - began)
+    for worker in workers:
+        worker.kill()
+        worker.join()
+    assert both > 1.6 * alone
