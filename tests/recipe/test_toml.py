@@ -18,7 +18,7 @@ TEXT = st.text(st.characters(codec="utf-8"))
 PATHS = st.text(st.characters(codec="utf-8", exclude_characters="/\0"), min_size=1).map(Path)
 SHARE = st.floats(0.02, 0.8)
 OWN: dict[type, dict[str, st.SearchStrategy[Any]]] = {
-    Quantize: {"max_drop": st.none() | SHARE, "mode": st.sampled_from(("auto", "static"))},
+    Quantize: {"max_drop": st.none() | SHARE},
     Prune: {
         "sparsity": st.just(0.5), "macs": st.none(), "latency": st.none(), "align": st.none() | st.integers(1, 64),
         "granularity": st.lists(st.sampled_from(GRANULARITIES), min_size=1).map(tuple), "max_drop": st.none() | SHARE,
