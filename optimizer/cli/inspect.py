@@ -36,18 +36,34 @@ def inspect(
 def _print(found: Inspection) -> None:
     from rich.console import Console
 
+    from optimizer.ops.axes import STATISTICS
+
     console = Console(highlight=False, soft_wrap=True)
     console.print(
         f"{found.params:,} parameters, {found.prunable:,} of them in tensors that can shrink; {found.macs:,} MACs"
     )
     groups = [(g.name, g.kind, g.size, f"{g.params:,}", _few(g.tensors)) for g in found.groups]
-    console.print(_table(("group", "kind", "size", "parameters", "ties together"), groups))
+    if groups:
+        console.print(_table(("group", "kind", "size", "parameters", "ties together"), groups))
+    else:
+        console.print("no channel, head or neuron can go")
     if found.frozen:
         console.print("\nfrozen", style="bold")
-        console.print(_table(("tensor", "axis", "because"), [(f.tensor, f.axis, f.reason) for f in found.frozen]))
+        console.print(_table(("because", "axes", "of"), _reasons(found)))
+    if any(STATISTICS in frozen.reason for frozen in found.frozen):
+        console.print("\n`optimize prune --lossy` lets norms lose channels too; their statistics then change")
 
 
-def _few(names: tuple[str, ...], most: int = 4) -> str:
+def _reasons(found: Inspection) -> list[tuple[Any, ...]]:
+    """The axes that each reason freezes, most first."""
+    axes: dict[str, list[str]] = {}
+    for frozen in found.frozen:
+        axes.setdefault(frozen.reason, []).append(f"{frozen.tensor}.{frozen.axis}")
+    ranked = sorted(axes.items(), key=lambda item: -len(item[1]))
+    return [(reason, len(names), _few(tuple(names))) for reason, names in ranked]
+
+
+def _few(names: tuple[str, ...], most: int = 3) -> str:
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from optimizer.prune import prepare
+from optimizer.prune import prepare, remove, verify
 from optimizer.prune.groups import Axes, analyse
 from tests import builders
+from tests.prune.equality import some_labels
 
 
 def model(text: str, opset: int = 17, **weights: tuple[int, ...]) -> ir.Model:
@@ -99,6 +100,21 @@ def test_what_a_subgraph_reads_stays_whole() -> None:
     found = axes(text, w=(3, 4), v=(4, 5))
     assert not found.groups
     assert "reads it in a subgraph" in reasons(found)["w.1"]
+
+
+def test_both_branches_give_what_they_gave_since_what_they_read_stays_whole() -> None:
+    text = """g (bool c, float[2,3] x, float[3,4] w, float[4,4] v, float[4,5] u, float[4,5] t) => (float[2,5] y) {
+        h = MatMul (x, w)  r = Relu (h)  g = MatMul (r, v)
+        y = If (c) <then_branch = a () => (float[2,5] p) { p = MatMul (g, u) },
+                    else_branch = b () => (float[2,5] q) { s = Shape (g)  z = Reshape (g, s)  q = MatMul (z, t) }> }"""
+    removed = prepare.prepare(model(text, w=(3, 4), v=(4, 4), u=(4, 5), t=(4, 5)))
+    masked, found = removed.clone(), analyse(removed)
+    dropped = some_labels(found, 0.5, 0)
+    remove.mask(found, dropped, masked.graph)
+    remove.remove(found, dropped)
+    assert removed.graph.initializers["w"].shape == (3, 2)
+    feeds = [{"c": np.array(taken), "x": np.ones((2, 3), np.float32)} for taken in (True, False)]
+    assert verify.prove(removed, masked, feeds) < 1e-6
 
 
 def test_vectors_that_layers_share_by_chance_tie_nothing() -> None:

@@ -14,6 +14,7 @@ from optimizer.ops.axes import (
 from optimizer.ops.axes.labels import Labels, Sets
 from optimizer.ops.axes.rule import (
     RULES,
+    STATISTICS,
     Axis,
     Cut,
     Dim,
@@ -31,6 +32,6 @@ FAMILIES = (attention, moves, pointwise, products, quantized, recurrent, reducti
 """The modules that register rules."""
 
 __all__ = [
-    "FAMILIES", "RULES", "Axis", "Cut", "Dim", "Dims", "Labels", "Layout", "Op", "Refuse", "Sets", "constant",
-    "describe", "dims", "fixed",
+    "FAMILIES", "RULES", "STATISTICS", "Axis", "Cut", "Dim", "Dims", "Labels", "Layout", "Op", "Refuse", "Sets",
+    "constant", "describe", "dims", "fixed",
 ]  # fmt: skip

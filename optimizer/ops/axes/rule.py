@@ -25,6 +25,8 @@ import onnx_ir as ir
 from optimizer.ops.axes.labels import Bools, Ints, Labels
 
 MS = "com.microsoft"
+STATISTICS = "takes statistics over this axis"
+"""The one reason that is given up on request."""
 Array: TypeAlias = npt.NDArray[Any]
 
 
@@ -168,7 +170,7 @@ class Op:
     def statistics(self, *axes: Axis) -> None:
         """A mean, variance or norm over these axes: exact only if they stay whole."""
         self.averages = self.lossy
-        self.freeze("takes statistics over this axis", *(axis for axis in axes if axis.open or not self.lossy))
+        self.freeze(STATISTICS, *(axis for axis in axes if axis.open or not self.lossy))
 
     def merge(self, axes: Sequence[Axis]) -> Axis:
         """Row-major product of static axes."""
