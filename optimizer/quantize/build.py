@@ -21,6 +21,7 @@ from optimizer.quantize import (
     ports,
     priors,
     recover,
+    recurrent,
     static,
     statistics,
     storage,
@@ -38,6 +39,7 @@ from optimizer.runtime import machine
 
 _DEARER = "in int8 it would cost more than it saves, its borders included"
 _NO_MATRIX = "not a product by a constant matrix: no dynamic kernel"
+_DYNAMIC = "dynamic"
 _ROUNDS = 6
 _RECOVERY_SAMPLES = 48
 _PROFILED = 8
@@ -118,12 +120,12 @@ class Static:
         return dataclasses.replace(found, groups=costs)
 
     def dynamic(self, held: Mapping[str, str] | None = None) -> Candidate:
-        """Every MatMul and Gemm by a constant in dynamic form, but for those in `held`; all else in float."""
+        """Every MatMul, Gemm and LSTM by constants in dynamic form, but for groups in `held`; all else in float."""
         held = held or {}
         able = [group for group in self.partition.groups if group.weight is not None and group.rule.float_output]
         chosen = [group for group in able if group.name not in held]
         reasons = {group.name: _NO_MATRIX for group in self.partition.groups}
-        return self.candidate("dynamic", chosen, {**reasons, **held}, [group.name for group in chosen], held)
+        return self.candidate(_DYNAMIC, chosen, {**reasons, **held}, [group.name for group in chosen], held)
 
     def recovered(self, candidate: Candidate) -> Candidate:
         """`candidate` with its weights rounded by second order."""
@@ -193,8 +195,10 @@ class Static:
         model = emit.emit(self.model, candidate.plan)
         kernels.keep_apart(model)
         leave = {group.weight or "" for group in self.partition.groups if group.name in plain}
+        ranged = self._recurrent(model, leave) if candidate.name == _DYNAMIC else set()
         turned = blockwise.store(model, *self.step.blocks, leave | self.unwanted) if self.step.blocks else set()
-        reasons = {**reasons, **dict.fromkeys(turned, f"{candidate.name}, multiplied as they are")}
+        reasons = {**reasons, **dict.fromkeys(ranged, "LSTM kernel")}
+        reasons |= dict.fromkeys(turned, f"{candidate.name}, multiplied as they are")
         stored = turned | storage.store(model, leave | self.unwanted, self.step.per_tensor)
         stored |= {group.name for group in candidate.plan.stored if self._storable(candidate.plan, group)}
         model.metadata_props[machine.TARGET_KEY] = machine.WITHOUT_SATURATION if self.vnni else machine.ANY
@@ -202,8 +206,15 @@ class Static:
             model, self._params(self.inputs, candidate.plan), self._params(self.outputs, candidate.plan), self.heads
         )
         return dataclasses.replace(
-            candidate, model=model, nodes=self.decisions(candidate.plan, reasons, stored), plain=frozenset(plain)
+            candidate,
+            model=model,
+            nodes=self.decisions(candidate.plan, reasons, stored, ranged),
+            plain=frozenset(plain),
         )
+
+    def _recurrent(self, model: ir.Model, leave: Collection[str]) -> set[str]:
+        every = {*leave, *self.unwanted}
+        return recurrent.turn(model, every, saturates=not self.vnni, per_tensor=self.step.per_tensor)
 
     def _params(self, names: Iterable[str], plan: Plan) -> dict[str, QParams]:
         """The parameters of graph inputs and outputs, their whole range where the plan has none."""
@@ -212,7 +223,9 @@ class Static:
     def _storable(self, plan: Plan, group: Group) -> bool:
         return plan.weights[group.name].values.size >= storage.SMALLEST
 
-    def decisions(self, plan: Plan, reasons: Mapping[str, str], stored: set[str]) -> tuple[NodeDecision, ...]:
+    def decisions(
+        self, plan: Plan, reasons: Mapping[str, str], stored: set[str], ranged: set[str]
+    ) -> tuple[NodeDecision, ...]:
         """One record per node of the float model, subgraphs included, in its order."""
         group_of = {node: group for group in self.partition.groups for node in group.nodes}
         in_int8 = {group.name for group in plan.groups}
@@ -223,7 +236,7 @@ class Static:
                 action = "dynamic" if group.name in plan.dynamic else "int8"
                 reason = f"{group.op} kernel" if name == group.name else f"part of {group.name}"
             else:
-                action = "weights" if name in stored else "float"
+                action = "dynamic" if name in ranged else "weights" if name in stored else "float"
                 why = self.partition.floats.get(name) or self.kept_out.get(name) or _FOREIGN
                 reason = reasons.get(group.name if group is not None else name, why)
             found.append(NodeDecision(name, node.op_type, action, reason))
