@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -12,21 +13,40 @@ from optimizer.cli import options
 from optimizer.cli.given import Given
 
 if TYPE_CHECKING:
+    from optimizer.pipeline.importance import Importance
     from optimizer.pipeline.inspect import Inspection
+
+
+_WIDE = 140
+"""Columns where nobody watches."""
 
 
 def inspect(
     context: typer.Context,
     model: options.Model = None,
+    importance: Annotated[
+        bool, typer.Option("--importance", help="Measure how much every channel, head, neuron and block matters.")
+    ] = False,
+    data: options.Data = None,
+    samples: options.Samples = None,
+    seed: options.Seed = 0,
+    threads: options.Threads = 1,
+    dim: options.Dims = None,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
     config: options.Config = None,
 ) -> None:
     """List the channel groups of a model, what each ties together, and why the rest is frozen."""
-    source = Given(context, config).model(model)
-    from optimizer.pipeline.inspect import inspect as run
+    given = Given(context, config)
+    source, run = given.model(model), given.run(data, samples, seed, threads, dim)
+    from optimizer.cli import display
+    from optimizer.pipeline.importance import importance as measure
+    from optimizer.pipeline.inspect import inspect as look
 
-    found = run(source)
+    found = look(source)
+    if importance:
+        with display.progress(quiet or as_json) as progress:
+            found = dataclasses.replace(found, importance=measure(source, run, progress=progress))
     if as_json:
         sys.stdout.write(json.dumps(found.to_json(), indent=2) + "\n")
     elif not quiet:
@@ -39,9 +59,14 @@ def _print(found: Inspection) -> None:
     from optimizer.ops.axes import STATISTICS
 
     console = Console(highlight=False, soft_wrap=True)
+    if not console.is_terminal:
+        console = Console(highlight=False, soft_wrap=True, width=_WIDE)
     console.print(
         f"{found.params:,} parameters, {found.prunable:,} of them in tensors that can shrink; {found.macs:,} MACs"
     )
+    if found.importance is not None:
+        _print_importance(console, found.importance)
+        return
     groups = [(g.name, g.kind, g.size, f"{g.params:,}", _few(g.tensors)) for g in found.groups]
     if groups:
         console.print(_table(("group", "kind", "size", "parameters", "ties together"), groups))
@@ -63,17 +88,47 @@ def _reasons(found: Inspection) -> list[tuple[Any, ...]]:
     return [(reason, len(names), _few(tuple(names))) for reason, names in ranked]
 
 
+def _print_importance(console: Any, found: Importance) -> None:
+    how = "noise that a share of it makes at the outputs" if found.measured else f"by {found.criterion}, without data"
+    console.print(f"importance of groups: {how}")
+    columns = (
+        "group",
+        "kind",
+        "size",
+        "MACs of half",
+        *(f"{part:.1%} gone" for part in found.parts),
+        "labels by score",
+    )
+    groups = [
+        (g.name, g.kind, len(g.scores), f"{g.macs:,}", *(f"{cost:.2e}" for cost in g.costs), _line(g.scores))
+        for g in found.groups
+    ]
+    console.print(_table(columns, groups, whole=True))
+    if found.blocks:
+        console.print("\nblocks that could be skipped", style="bold")
+        console.print(_table(("block", "change of the outputs"), [(b.name, f"{b.change:.2e}") for b in found.blocks]))
+
+
+def _line(scores: tuple[float, ...], most: int = 16) -> str:
+    """The scores from least to most as a line of bars, each a mean over neighbours."""
+    ranked, count = sorted(scores), min(most, len(scores))
+    parts = [ranked[i * len(ranked) // count : (i + 1) * len(ranked) // count] for i in range(count)]
+    means = [sum(part) / len(part) for part in parts]
+    return "".join("▁▂▃▄▅▆▇█"[min(7, int(8 * mean / max(means[-1], 1e-30)))] for mean in means)
+
+
 def _few(names: tuple[str, ...], most: int = 3) -> str:
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
-def _table(columns: tuple[str, ...], rows: list[tuple[Any, ...]]) -> Any:
+def _table(columns: tuple[str, ...], rows: list[tuple[Any, ...]], whole: bool = False) -> Any:
+    """A table whose cells are folded where it is too wide; with `whole` only those of the first column are."""
     from rich.table import Table
     from rich.text import Text
 
     table = Table(show_edge=False, pad_edge=False)
-    for name in columns:
-        table.add_column(name, overflow="fold")
+    for index, name in enumerate(columns):
+        table.add_column(name, overflow="fold", no_wrap=whole and index > 0)
     for row in rows:
         table.add_row(*(Text(str(cell)) for cell in row))
     return table

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from optimizer.model import cleanup, io
+from optimizer.pipeline.importance import Importance
 from optimizer.prune import prepare
 from optimizer.prune.groups import Axes, Group, analyse
 from optimizer.prune.sizes import Sizes
@@ -36,6 +37,7 @@ class Inspection:
     macs: int
     groups: tuple[GroupRow, ...]
     frozen: tuple[FrozenAxis, ...]
+    importance: Importance | None = None
 
     def to_json(self) -> dict[str, Any]:
         """One JSON document."""

@@ -124,6 +124,16 @@ def skip(model: ir.Model, feeds: Sequence[Feed], enough: Callable[[ir.Model], bo
     return Skipped(removed, _zeroed(model, chosen), tuple(names))
 
 
+def worth(model: ir.Model, feeds: Sequence[Feed]) -> list[tuple[str, float]]:
+    """The blocks by name, and how much the outputs change without each, as a share of their power."""
+    found = blocks(model.graph)
+    if not found or not feeds:
+        return []
+    session = open_session(_gated(model))
+    changes = [_change(session, feeds, len(found), [index]) / len(feeds) for index in range(len(found))]
+    return [(describe(block.add), change) for block, change in zip(found, changes, strict=True)]
+
+
 def _gated(model: ir.Model) -> ir.Model:
     copy = model.clone()
     for number, block in enumerate(blocks(copy.graph)):
