@@ -111,7 +111,7 @@ class _Work:
 
     def finalists(self, ranked: list[Candidate]) -> list[Judged]:
         """From candidates by speed: the fastest, cut back until its answers hold, the fastest that holds as it is, and
-        weights alone. Raises `BoundMissed` if there are none within `max_drop`."""
+        weights alone (as they are if nothing holds). Raises `BoundMissed` if there are none within `max_drop`."""
         found: list[Judged] = []
         missed: list[Judged] = []
         for candidate in ranked:
@@ -127,7 +127,7 @@ class _Work:
                 found.append(bounded)
         if not found and self.step.max_drop is not None:
             raise BoundMissed(_missed(min(missed, key=lambda one: one.accuracy.drop).accuracy, self.step.max_drop))
-        return found or missed[-1:]
+        return found or [judged for judged in missed if judged.candidate.only_stored] or missed[-1:]
 
     def final(self, finalists: list[Judged]) -> tuple[Latency, ...]:
         if not self.step.measure:

@@ -175,6 +175,16 @@ def test_a_measured_run_times_and_writes_nothing_slower(folder: Path, monkeypatc
     assert (folder / "net.int8.onnx").exists()
 
 
+def test_where_no_answers_hold_the_form_that_is_only_stored_is_what_is_left(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pipeline, "_RACE_SECONDS", 0.2)
+    monkeypatch.setattr(pipeline._Work, "holds", lambda self, judged: False)
+    monkeypatch.setattr(pipeline._Work, "final", lambda self, finalists: ())
+    result = run(folder, Quantize(recover="none"))
+    assert {node.action for node in result.nodes} == {"float", "weights"}
+
+
 def test_a_quantized_model_is_refused_with_a_word_on_what_to_do(folder: Path) -> None:
     run(folder)
     shutil.copy(folder / "net.int8.onnx", folder / "net.onnx")
