@@ -30,14 +30,14 @@ class Answers:
         self.wanted = wanted or whole
         self.samples = 0
         self._equal = 0
-        self._given = 0
+        self.given = 0
         self._right = np.zeros(2)
         self._scores: int | None = None
 
     @property
     def agreement(self) -> float | None:
         """Share of equal answers; None where the outputs hold none."""
-        return self._equal / self._given if self._given else None
+        return self._equal / self.given if self.given else None
 
     @property
     def top1(self) -> tuple[float, float] | None:
@@ -55,7 +55,7 @@ class Answers:
         if answers[0].shape != answers[1].shape:
             raise DataError(f"{answers[0].size} and {answers[1].size} answers for one sample cannot be compared")
         self._equal += int((answers[0] == answers[1]).sum())
-        self._given += answers[0].size
+        self.given += answers[0].size
         self._judge(answers)
         self.samples += 1
 

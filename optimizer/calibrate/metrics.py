@@ -154,6 +154,7 @@ class _Comparison:
             max_error=self.max_error,
             samples=self.answers.samples,
             synthetic=synthetic,
+            answers=self.answers.given,
         )
 
 

@@ -35,7 +35,7 @@ HELD_BACK = 0.25
 AUGMENTED = 10
 """Samples to calibrate on for each that is given, where they are augmented."""
 _USUAL_DROP, _USUAL_SQNR, _CHANCE = 0.01, 14.0, 1.5
-"""What is borne where no bound is given: share of the metric, decibels, samples."""
+"""What is borne where no bound is given: share of the metric, decibels, answers."""
 _SYNTHETIC_SQNR = 20.0
 """The same in decibels on synthetic inputs: real ones come out worse, by 6 dB where it was measured."""
 _RACE_SECONDS = 4.0
@@ -224,12 +224,12 @@ class _Work:
         return "--max-drop" if self.step.max_drop is not None else f"a drop of {_USUAL_DROP:.0%}"
 
     def holds(self, judged: Judged) -> bool:
-        """Whether the answers keep to the bound. Without one, a drop of 1% (or of a single sample) is borne, as long
+        """Whether the answers keep to the bound. Without one, a drop of 1% (or of a single answer) is borne, as long
         as the outputs as a whole stay close."""
         found, bound = judged.accuracy, self.step.max_drop
         if bound is not None:
             return found.drop <= bound * max(abs(found.before), 1e-9)
-        near = found.drop <= _USUAL_DROP * abs(found.before) or found.drop * found.samples <= _CHANCE
+        near = found.drop <= _USUAL_DROP * abs(found.before) or found.lost <= _CHANCE
         return near and found.sqnr_db >= (_SYNTHETIC_SQNR if found.synthetic else _USUAL_SQNR)
 
     def describe(self, judged: Judged, latency: Latency | None) -> Result:
@@ -296,7 +296,7 @@ _ACTIONS = {
 
 def _doubts(accuracy: Accuracy, latency: Latency | None) -> list[str]:
     found = []
-    if accuracy.drop > _USUAL_DROP * abs(accuracy.before) and accuracy.drop * accuracy.samples > _CHANCE:
+    if accuracy.drop > _USUAL_DROP * abs(accuracy.before) and accuracy.lost > _CHANCE:
         found.append(f"{accuracy.metric} drops by {accuracy.drop:.4f}: bound it with --max-drop, or give more --data")
     if latency is None:
         found.append("not timed (--no-measure): whether it is faster here is not known")

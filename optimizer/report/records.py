@@ -63,6 +63,13 @@ class Accuracy:
     samples: int
     synthetic: bool
     """True when no real data was given: the figures say little about real inputs."""
+    answers: int = 0
+    """Answers that agreement compares, more than `samples` where one holds several (characters of a line); 0: none."""
+
+    @property
+    def lost(self) -> float:
+        """How many answers the drop stands for: samples where there are none."""
+        return self.drop * max(self.answers, self.samples)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from pathlib import Path
 
@@ -128,6 +129,16 @@ def test_ids_agree_where_they_are_equal() -> None:
     rows = ROWS.copy()
     found = compare(IDS, IDS, rows=rows)
     assert (found.metric, found.agreement, found.sqnr_db) == ("agreement", 1, math.inf)
+
+
+def test_a_drop_is_counted_in_answers_where_a_sample_holds_several() -> None:
+    line = """g (float[1,3] x) => (float[1,5,3] y) {
+        axis = Constant <value_ints = [1]> ()  times = Constant <value_ints = [1, 5, 1]> ()
+        e = Unsqueeze (x, axis)  y = Tile (e, times) }"""
+    found = compare(line, line, "agreement")
+    assert (found.answers, found.samples) == (20, 4)
+    assert dataclasses.replace(found, drop=0.1).lost == pytest.approx(2)
+    assert dataclasses.replace(found, drop=0.1, answers=0).lost == pytest.approx(0.4)
 
 
 def test_agreement_needs_scores() -> None:
