@@ -21,7 +21,7 @@ Teacher = Annotated[Path, typer.Argument(metavar="TEACHER", help="The model to l
 Threads = Annotated[int, typer.Option("--threads", min=0, help="Threads of torch and ONNX Runtime; 0: all cores.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on where a killed run left off.")]
 Epochs = Annotated[
-    Optional[int], typer.Option(help="Passes over the samples.", show_default="about 1,500 steps, at least 3")
+    Optional[int], typer.Option(help="Passes over the samples.", show_default="about 2,000 steps, at least 3")
 ]
 Minutes = Annotated[Optional[float], typer.Option(help="Train no longer than this.", show_default="no limit")]
 Rate = Annotated[Optional[float], typer.Option("--lr", help="Highest learning rate.", show_default="tried out")]
@@ -60,7 +60,7 @@ def finetune(
     minutes: Minutes = None,
     lr: Rate = None,
     optimizer: Optimizer = "adamw",
-    batch: Batch = 32,
+    batch: Batch = 16,
     warmup: Warmup = 0.05,
     clip: Clip = 1.0,
     weight_decay: Decay = 0.0,
@@ -98,7 +98,7 @@ def distill(
     minutes: Minutes = None,
     lr: Rate = None,
     optimizer: Optimizer = "adamw",
-    batch: Batch = 32,
+    batch: Batch = 16,
     warmup: Warmup = 0.05,
     clip: Clip = 1.0,
     weight_decay: Decay = 0.0,

@@ -23,6 +23,7 @@ from optimizer.errors import ConfigError
 from optimizer.model.ports import Array, Feed
 
 _CHANNELS = (1, 3, 4)
+BLENDING = ("mixup", "cutmix")
 
 FEW = 5000
 """With more samples, `auto` does nothing."""
@@ -40,15 +41,31 @@ class Augmentation:
         return {name: self._changed(array, random) for name, array in feed.items()}
 
     def blend(self, feed: Feed, random: np.random.Generator) -> tuple[dict[str, Array], Array, Array]:
-        """Mix-up of a batch: the feed, each row's partner, and the weight of the row itself (1 without mix-up)."""
+        """Mix-up and cut-mix of a batch: the feed, each row's partner, and the weight of the row itself (1 where it is
+        not mixed)."""
         rows = len(next(iter(feed.values()))) if feed else 0
-        partners, own = np.arange(rows), np.ones(rows, np.float32)
-        if "mixup" not in self.strengths or rows < 2:
-            return dict(feed), partners, own
-        alpha = self.strengths["mixup"][0]
+        own = np.ones(rows, np.float32)
+        if not self.blends or rows < 2:
+            return dict(feed), np.arange(rows), own
         partners = random.permutation(rows)
-        own = np.maximum(weights := random.beta(alpha, alpha, rows), 1 - weights).astype(np.float32)
-        return {name: _blended(array, partners, own) for name, array in feed.items()}, partners, own
+        cut = random.random(rows) < self.strengths.get("cutmix", (0.0, 0.0))[0]
+        boxes = _boxes(random, rows)
+        if "mixup" in self.strengths:
+            alpha = self.strengths["mixup"][0]
+            own = np.maximum(weights := random.beta(alpha, alpha, rows), 1 - weights).astype(np.float32)
+        mixed = {name: _blended(array, partners, own, boxes, cut) for name, array in feed.items()}
+        sides = boxes[:, :, 1] - boxes[:, :, 0]
+        flat = any(kind_of(array) == "image" for array in feed.values())
+        return mixed, partners, np.where(cut, 1 - (sides[:, 0] * sides[:, 1] if flat else sides[:, 0]), own)
+
+    @property
+    def blends(self) -> bool:
+        """Whether samples of a batch are mixed with each other."""
+        return bool({"mixup", "cutmix"} & set(self.strengths))
+
+    def single(self) -> Augmentation:
+        """The part that changes each sample by itself."""
+        return dataclasses.replace(self, strengths={n: s for n, s in self.strengths.items() if n not in BLENDING})
 
     def unsuited(self, feed: Feed) -> list[str]:
         """The names that no input of this feed is of a kind for."""
@@ -68,6 +85,9 @@ class Augmentation:
     def _one_image(self, image: Array, random: np.random.Generator) -> Array:
         where = self._map(random)
         moved = image.astype(np.float32) if where.identity else where.apply(image)
+        if "colour" in self.strengths:
+            gain, more = random.uniform(*self.strengths["colour"], (2, len(moved), 1, 1)).astype(np.float32)
+            moved = moved * (1 + gain) + more * moved.std()
         if "brightness" in self.strengths:
             moved = moved + random.uniform(*self.strengths["brightness"]) * moved.std()
         if "mask" in self.strengths:
@@ -149,17 +169,16 @@ def kind_of(array: Array) -> Kind:
 def augmented(samples: Samples, text: str, times: int, seed: int) -> Samples:
     """`samples` followed by `times - 1` changed copies of each, as `multiplied` has them; as they are for `none`.
 
-    Mix-up takes a batch: it is refused here where it is asked for, and left out of `auto`. Raises `ConfigError`,
+    What blends takes a batch: it is refused here where it is asked for, and left out of `auto`. Raises `ConfigError`,
     `DataError`.
     """
     how = choose(text, samples)
     if how is None:
         return samples
-    if text != "auto" and "mixup" in how.strengths:
-        raise ConfigError("--augment mixup needs batches with a teacher: it is for training only")
-    how = dataclasses.replace(how, strengths={name: s for name, s in how.strengths.items() if name != "mixup"})
+    if text != "auto" and how.blends:
+        raise ConfigError("--augment mixup and cutmix need batches with a teacher: they are for training only")
     note = f"{len(samples)} samples were augmented ({text}) to {len(samples) * times}"
-    return dataclasses.replace(multiplied(samples, how, times, seed), notes=(*samples.notes, note))
+    return dataclasses.replace(multiplied(samples, how.single(), times, seed), notes=(*samples.notes, note))
 
 
 def multiplied(samples: Samples, how: Augmentation, times: int, seed: int) -> Samples:
@@ -218,11 +237,33 @@ def _masked(array: Array, axes: Sequence[int], share: Range, random: np.random.G
     return masked
 
 
-def _blended(array: Array, partners: Array, own: Array) -> Array:
-    if kind_of(array) not in SUITS["mixup"]:
+def _boxes(random: np.random.Generator, rows: int) -> Array:
+    """A box per row as shares of height and width: (rows, 2 axes, begin and end), of a uniformly drawn area."""
+    side = np.sqrt(random.uniform(0, 1, (rows, 1)))
+    begin = random.uniform(0, 1, (rows, 2)) * (1 - side)
+    return np.stack([begin, begin + side], axis=-1)
+
+
+def _blended(array: Array, partners: Array, own: Array, boxes: Array, cut: Array) -> Array:
+    kind = kind_of(array)
+    if kind not in SUITS["mixup"]:
         return array
     weight = own.reshape(-1, *[1] * (array.ndim - 1))
+    if cut.any():
+        weight = np.where(cut.reshape(weight.shape), _outside(array, kind, boxes), weight)
     return _as(array * weight + array[partners] * (1 - weight), array)
+
+
+def _outside(array: Array, kind: Kind, boxes: Array) -> Array:
+    """1 where a row stays itself, 0 in its box; shaped to broadcast over `array`."""
+    last = kind == "image" and _channels_last(array)
+    axes = ((1, 2) if last else (2, 3)) if kind == "image" else (_time_axis(array),)
+    inside: Array = np.ones((1,) * array.ndim, np.float32)
+    for box, axis in zip(np.moveaxis(boxes, 1, 0), axes, strict=False):
+        place = (np.arange(array.shape[axis]) + 0.5) / array.shape[axis]
+        span = (place >= box[:, :1]) & (place < box[:, 1:])
+        inside = inside * span.reshape([len(array), *(len(place) if a == axis else 1 for a in range(1, array.ndim))])
+    return 1 - inside
 
 
 def _as(changed: Array, original: Array) -> Array:

@@ -12,11 +12,14 @@ shear        share (0.15)                           image: slanted by up to S of
 shift        share (0.1)                            image: moved by up to S of width and height; sequence: in time
 crop         share of the area (0.8)                image: a random part of S to 1 of it, enlarged to full size
 brightness   share of the deviation (0.2)           image: a constant added
+colour       share (0.2)                            image: each channel times 1-S to 1+S, plus -S to S deviations
 noise        share of the deviation (0.05)          image, sequence: normal noise added
 mask         share of the length (0.1)              image: a rectangle, sequence: a span of time set to the mean
 tokens       share (0.15), or share:ID              tokens: replaced by other tokens of the sample, or by ID
 mixup        alpha (0.2)                            image, sequence: two samples of a batch blended, weight from
                                                     Beta(alpha, alpha) (Zhang et al., "mixup", 2018)
+cutmix       share of the samples (0.5)             image: a rectangle, sequence: a span of time taken from another
+                                                    sample of the batch (Yun et al., "CutMix", 2019)
 ===========  =====================================  ======================================================
 
 ``auto`` is a mild mixture for the kinds of input that are there, where samples are few: a teacher answers to whatever
@@ -37,13 +40,13 @@ Range = tuple[float, float]
 
 DEFAULTS: dict[str, Range] = {
     "rotate": (-10, 10), "shear": (-0.15, 0.15), "scale": (0.9, 1.1), "shift": (-0.1, 0.1), "crop": (0.8, 1.0),
-    "brightness": (-0.2, 0.2),
+    "brightness": (-0.2, 0.2), "colour": (-0.2, 0.2), "cutmix": (0.5, 0.5),
     "noise": (0.05, 0.05), "mask": (0.0, 0.1), "tokens": (0.15, -1.0), "mixup": (0.2, 0.2),
 }  # fmt: skip
-AROUND_ZERO = {"rotate", "shear", "shift", "brightness"}
+AROUND_ZERO = {"rotate", "shear", "shift", "brightness", "colour"}
 SUITS: dict[str, tuple[Kind, ...]] = {
     "flip": ("image",), "rotate": ("image",), "shear": ("image",), "scale": ("image",), "crop": ("image",),
-    "brightness": ("image",),
+    "brightness": ("image",), "colour": ("image",), "cutmix": ("image", "sequence"),
     "shift": ("image", "sequence"), "noise": ("image", "sequence"), "mask": ("image", "sequence"),
     "tokens": ("tokens",), "mixup": ("image", "sequence"),
 }  # fmt: skip
@@ -51,7 +54,7 @@ SUITS: dict[str, tuple[Kind, ...]] = {
 
 
 AUTO: dict[Kind, str] = {
-    "image": "rotate=10,shear=0.1,scale=0.9:1.1,shift=0.07,mixup=0.4",
+    "image": "rotate=10,shear=0.1,scale=0.9:1.1,shift=0.07,mixup=1,cutmix=0.5",
     "sequence": "shift=0.05,noise=0.05,mixup=0.4",
     "tokens": "tokens=0.1",
 }
@@ -108,6 +111,6 @@ def _sensible(name: str, low: float, high: float) -> bool:
     if not np.isfinite([low, high]).all() or (low > high and name != "tokens"):
         return False
     limits = {"scale": (1e-3, 1e3), "crop": (1e-3, 1), "mask": (0, 1), "noise": (0, 1e3), "mixup": (1e-3, 1e3),
-              "shift": (-1, 1), "tokens": (-1, 2**62)}  # fmt: skip
+              "cutmix": (0, 1), "shift": (-1, 1), "tokens": (-1, 2**62)}  # fmt: skip
     least, most = limits.get(name, (-1e3, 1e3))
     return least <= min(low, high) and max(low, high) <= most and (name != "tokens" or 0 <= low <= 1)

@@ -39,6 +39,8 @@ class Map:
     def apply(self, image: Array) -> Array:
         """`image` of shape (C, H, W), any real dtype, as float32 of the same shape."""
         height, width = image.shape[1:]
+        if not self.angle and not self.shear:
+            return self._straight(image)
         y, x = np.meshgrid(np.arange(height) - (height - 1) / 2, np.arange(width) - (width - 1) / 2, indexing="ij")
         x, y = (-x if self.mirror_x else x), (-y if self.mirror_y else y)
         x = x + self.shear * y
@@ -46,6 +48,26 @@ class Map:
         from_x = cosine * x - sine * y - self.shift_x * width + (width - 1) / 2
         from_y = sine * x + cosine * y - self.shift_y * height + (height - 1) / 2
         return bilinear(image, from_x, from_y)
+
+    def _straight(self, image: Array) -> Array:
+        """Without a turn rows and columns are independent: interpolated one after the other, several times faster."""
+        found = image.astype(np.float32)
+        sides = ((1, self.mirror_y, self.shift_y), (2, self.mirror_x, self.shift_x))
+        for axis, mirrored, shift in sides:
+            length = image.shape[axis]
+            place = (np.arange(length) - (length - 1) / 2) * (-1 if mirrored else 1) / self.zoom
+            found = linear(found, place - shift * length + (length - 1) / 2, axis)
+        return found
+
+
+def linear(image: Array, place: Array, axis: int) -> Array:
+    """`image` (C, H, W) read at the real coordinates `place` along `axis`; the border continues outside."""
+    place = np.clip(place, 0, image.shape[axis] - 1)
+    before = np.minimum(place.astype(np.intp), max(image.shape[axis] - 2, 0))
+    share = (place - before).astype(np.float32).reshape((-1, 1) if axis == 1 else (1, -1))
+    after = np.minimum(before + 1, image.shape[axis] - 1)
+    found: Array = np.take(image, before, axis) * (1 - share) + np.take(image, after, axis) * share
+    return found
 
 
 def bilinear(image: Array, x: Array, y: Array) -> Array:

@@ -93,6 +93,7 @@ def _watch(progress: Progress) -> Watch:
 def _steps(found: Outcome) -> tuple[str, ...]:
     return (
         f"learnt {found.learnt} numbers in {found.steps} steps, {found.seconds:.0f} s, learning rate {found.rate:g}",
+        f"samples changed by: {found.augment}",
         f"kept step {found.best_step}: held-back loss {found.before.loss:.4g} -> {found.after.loss:.4g}",
     )
 
@@ -106,6 +107,7 @@ def _details(found: Outcome, before: Accuracy, teacher: Path) -> dict[str, objec
         "steps": found.steps,
         "best_step": found.best_step,
         "learning_rate": found.rate,
+        "augment": found.augment,
         "parity": {"before": found.parity[0], "after": found.parity[1]},
         "history": found.history,
     }

@@ -14,7 +14,7 @@ import onnx_ir as ir
 from optimizer.calibrate.gram import Gram
 from optimizer.calibrate.lstsq import Moments
 from optimizer.calibrate.run import observe
-from optimizer.data.augment import augmented, kind_of
+from optimizer.data.augment import BLENDING, augmented, kind_of
 from optimizer.data.samples import Samples
 from optimizer.data.strengths import AUTO
 from optimizer.model.ports import Array
@@ -50,7 +50,7 @@ def widened(samples: Samples, seed: int) -> Samples:
     """`samples` with changed copies of each, up to about `ENOUGH`, where augmentation suits them."""
     times = ENOUGH // max(1, len(samples))
     kinds = sorted({kind_of(array) for array in samples[0].values()} & set(AUTO))
-    how = [part for kind in kinds for part in AUTO[kind].split(",") if not part.startswith("mixup")]
+    how = [part for kind in kinds for part in AUTO[kind].split(",") if part.partition("=")[0] not in BLENDING]
     return augmented(samples, ",".join(how), times, seed) if times > 1 and how else samples
 
 

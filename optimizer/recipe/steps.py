@@ -147,13 +147,13 @@ class Finetune:
     """Fine-tuning and distillation. Shares lie in 0..1; weights of loss terms are factors."""
 
     epochs: int | None = None
-    """Passes over the training samples; None takes as many as give about 1,500 steps, at least 3."""
+    """Passes over the training samples; None takes as many as give about 2,000 steps, at least 3."""
     minutes: float | None = None
     """Stop after this long; the learning rate then falls with the time."""
     lr: float | None = None
     """The highest learning rate; None tries a few and takes the best."""
     optimizer: Literal["adamw", "sgd"] = "adamw"
-    batch: int = 32
+    batch: int = 16
     warmup: float = 0.05
     """Share of the steps over which the learning rate rises, before it falls as a cosine."""
     clip: float = 1.0

@@ -30,11 +30,11 @@ from optimizer.model.ports import Array, Feed
 from optimizer.recipe import Finetune
 from optimizer.runtime.session import Options, open_session
 from optimizer.train import checkpoint, held_back, matching
-from optimizer.train.checkpoint import State
 from optimizer.train.evaluator import Evaluator, import_torch
 from optimizer.train.loop import Loop, Watch, Where
 from optimizer.train.parameters import Parameters
 from optimizer.train.rates import best_rate
+from optimizer.train.suited import suited
 from optimizer.train.supply import Supply
 from optimizer.train.teacher import Teacher
 from optimizer.train.training import Score, Trainer
@@ -63,6 +63,8 @@ class Outcome:
     parity: tuple[float, float]
     """Difference between torch and ONNX Runtime before and after."""
     history: list[list[float]]
+    augment: str
+    """The augmentation that was used."""
 
 
 def distill(
@@ -83,7 +85,7 @@ def distill(
     """
     with _threads(threads):
         rest, held = held_back.split(samples, step, seed)
-        trainer = prepare(student, teacher, rest, step, threads)
+        trainer = prepare(student, teacher, rest, step, seed, threads)
         parity = check(student, trainer, held[0], threads)
         held = held_back.judging(held, trainer.augmentation, seed)
         start = trainer.score(held)
@@ -94,8 +96,12 @@ def distill(
         where = None
         if output is not None:
             where = Where(checkpoint.path_of(output), fingerprint(student, teacher, samples, step, seed), resume)
-        with Supply(trainer, rest, seed, ahead=threads > 1) as supply:
-            state = _train(trainer, supply, held, where, watch, start)
+        earlier = None if where is None else where.earlier()
+        begun = time.monotonic()
+        rate = earlier.rate if earlier is not None else step.lr or best_rate(trainer, rest, held, seed)
+        with Supply(trainer, rest, seed, step.batch, ahead=threads > 1) as supply:
+            loop = Loop(trainer, supply, held, rate, where, watch, time.monotonic() - begun)
+            state = loop.run(start, earlier)
         if where is not None:
             where.path.unlink(missing_ok=True)
         score = trainer.score(held)
@@ -104,18 +110,10 @@ def distill(
         trainer.parameters.write(tuned)
         after = check(tuned, trainer, held[0], threads)
     return Outcome(tuned, start, score, state.step, state.best_step, state.seconds, state.rate,
-                   trainer.parameters.count, (parity, after), state.history)  # fmt: skip
+                   trainer.parameters.count, (parity, after), state.history, trainer.step.augment)  # fmt: skip
 
 
-def _train(trainer: Trainer, supply: Supply, held: Samples, where: Where | None, watch: Watch, start: Score) -> State:
-    """The run, from where an earlier one left off if that is asked for."""
-    earlier = None if where is None else where.earlier()
-    begun = time.monotonic()
-    rate = earlier.rate if earlier is not None else trainer.step.lr or best_rate(trainer, supply, held)
-    return Loop(trainer, supply, held, rate, where, watch, time.monotonic() - begun).run(start, earlier)
-
-
-def prepare(student: ir.Model, teacher: ir.Model, samples: Samples, step: Finetune, threads: int) -> Trainer:
+def prepare(student: ir.Model, teacher: ir.Model, samples: Samples, step: Finetune, seed: int, threads: int) -> Trainer:
     """Student and teacher, matched and ready to be trained."""
     evaluator = Evaluator(student)
     parameters = Parameters(evaluator, student)
@@ -127,8 +125,10 @@ def prepare(student: ir.Model, teacher: ir.Model, samples: Samples, step: Finetu
     outputs = matching.outputs(student, teacher, step.outputs, examples, step.loss)
     if step.labels and (samples.labels is None or not any(output.kind in ("kl", "logits") for output in outputs)):
         raise ConfigError("the label loss needs labels in --data and an output of class scores: leave it out")
+    guide = Teacher(teacher, (), threads)
+    step = dataclasses.replace(step, augment=suited(step.augment, samples, guide, outputs, seed))
     augmentation = augment.choose(step.augment, samples)
-    trainer = Trainer(evaluator, parameters, Teacher(teacher, (), threads), inputs, outputs, {}, step, augmentation)
+    trainer = Trainer(evaluator, parameters, guide, inputs, outputs, {}, step, augmentation)
     _check_shapes(trainer, first, examples)
     if step.features:
         trainer.inside = _features(trainer, student, teacher, samples, threads)

@@ -28,7 +28,7 @@ from optimizer.train.supply import Supply
 from optimizer.train.training import Group, Score, Trainer
 
 EVALUATIONS = 20
-TYPICAL_STEPS = 1500
+TYPICAL_STEPS = 2000
 LEAST_EPOCHS = 3
 _CHECKPOINT_COST = 0.05
 """Share of the time that writing checkpoints may take."""

@@ -18,16 +18,18 @@ from optimizer.train.supply import Supply
 from optimizer.train.training import Trainer
 
 RATES = {"adamw": (1e-2, 3e-3, 1e-3, 3e-4, 1e-4, 3e-5, 1e-5), "sgd": (1e-1, 3e-2, 1e-2, 3e-3, 1e-3, 1e-4)}
-STEPS = 30
+STEPS, BATCH = 24, 16
+JUDGED = 96
 WARMUP = 0.1
 MARGIN = 1.05
 WORSE = 2
 
 
-def best_rate(trainer: Trainer, supply: Supply, held: Samples) -> float:
+def best_rate(trainer: Trainer, train: Samples, held: Samples, seed: int) -> float:
     """The learning rate to use. The student is left as it was."""
     start = trainer.parameters.state()
-    few = held.pick(4 * trainer.step.batch, 0)
+    few = held.pick(JUDGED, seed)
+    supply = Supply(trainer, train, seed, min(trainer.step.batch, BATCH), ahead=False)
     losses: dict[float, float] = {}
     for rate in RATES[trainer.step.optimizer]:
         losses[rate] = _trial(trainer, supply, few, rate)
@@ -43,8 +45,7 @@ def _trial(trainer: Trainer, supply: Supply, held: Samples, rate: float) -> floa
     descent = build(trainer)
     try:
         for step in range(STEPS):
-            groups = supply.get(step, more=step + 1 < STEPS)
-            descend(trainer, descent, groups, rate * factor(step / STEPS, WARMUP))
+            descend(trainer, descent, supply.get(step, more=False), rate * factor(step / STEPS, WARMUP))
     except BoundMissed:
         return math.inf
     found = trainer.score(held).loss

@@ -20,9 +20,9 @@ from optimizer.train.training import Group, Trainer
 class Supply:
     """The groups of a run by step; a context that ends the thread it works ahead with."""
 
-    def __init__(self, trainer: Trainer, samples: Samples, seed: int, ahead: bool) -> None:
-        self.trainer, self.samples, self.seed = trainer, samples, seed
-        self.per_epoch = max(math.ceil(len(samples) / trainer.step.batch), 1)
+    def __init__(self, trainer: Trainer, samples: Samples, seed: int, batch: int, ahead: bool) -> None:
+        self.trainer, self.samples, self.seed, self.batch = trainer, samples, seed, batch
+        self.per_epoch = max(math.ceil(len(samples) / batch), 1)
         self._pool = ThreadPoolExecutor(1) if ahead else None
         self._next: tuple[int, Future[list[Group]]] | None = None
 
@@ -45,7 +45,6 @@ class Supply:
 
     def _make(self, step: int) -> list[Group]:
         epoch, position = divmod(step, self.per_epoch)
-        size = self.trainer.step.batch
         order = np.random.default_rng([self.seed, epoch]).permutation(len(self.samples))
-        chosen = [int(i) for i in order[position * size : (position + 1) * size]]
+        chosen = [int(i) for i in order[position * self.batch : (position + 1) * self.batch]]
         return list(self.trainer.groups(self.samples, chosen, np.random.default_rng([self.seed, 1, step])))

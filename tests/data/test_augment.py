@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -171,3 +173,36 @@ def test_auto_takes_what_suits_the_inputs_where_samples_are_few() -> None:
     assert augment.choose("none", pictures) is None
     assert augment.choose("auto", in_memory([{"n": np.array([3.0])}])) is None
     assert augment.choose("auto", in_memory([{"x": image()}] * (augment.FEW + 1))) is None
+
+
+def test_cut_mix_puts_a_rectangle_of_the_partner_in() -> None:
+    rows = np.stack([np.full((1, 8, 8), value, np.float32) for value in range(1, 7)])
+    mixed, partners, own = augment.parse("cutmix=1").blend({"x": rows}, np.random.default_rng(0))
+    for row, (image, partner, share) in enumerate(zip(mixed["x"], partners, own, strict=True)):
+        assert set(np.unique(image)) <= {row + 1.0, partner + 1.0}
+        if partner != row:
+            assert (image == row + 1).mean() == pytest.approx(share, abs=0.25)
+    assert len(np.unique(mixed["x"][own < 0.8])) > 1
+
+
+def test_cut_mix_of_sequences_takes_a_span_of_time() -> None:
+    rows = np.stack([np.full((12, 3), value, np.float32) for value in range(1, 7)])
+    mixed, partners, _ = augment.parse("cutmix=1").blend({"x": rows}, np.random.default_rng(0))
+    for row, (sequence, partner) in enumerate(zip(mixed["x"], partners, strict=True)):
+        assert (sequence == sequence[:, :1]).all()
+        assert set(np.unique(sequence)) <= {row + 1.0, partner + 1.0}
+
+
+def test_colour_changes_each_channel_by_itself() -> None:
+    array = image(channels=3)
+    changed = applied("colour=0.5", array)
+    slopes = [np.polyfit(before.ravel(), after.ravel(), 1) for before, after in zip(array[0], changed[0], strict=True)]
+    fitted = [np.polyval(slope, before) for slope, before in zip(slopes, array[0], strict=True)]
+    assert np.allclose(fitted, changed[0], atol=1e-4)
+    assert len({round(float(slope[0]), 3) for slope in slopes}) == 3
+
+
+def test_a_map_without_a_turn_is_the_general_one() -> None:
+    array = image(9, 12)[0]
+    straight = Map(zoom=1.3, shift_x=0.1, shift_y=-0.2, mirror_x=True)
+    assert np.allclose(straight.apply(array), dataclasses.replace(straight, shear=1e-9).apply(array), atol=1e-4)
