@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from optimizer.errors import BoundMissed, ConfigError, DataError  # noqa: E402
 from optimizer.model import io  # noqa: E402
 from optimizer.recipe import Finetune  # noqa: E402
 from optimizer.runtime.session import open_session  # noqa: E402
-from optimizer.train import checkpoint  # noqa: E402
+from optimizer.train import checkpoint, rates  # noqa: E402
 from optimizer.train.constants import constants  # noqa: E402
 from optimizer.train.distill import Outcome, distill  # noqa: E402
 from optimizer.train.table import Unsupported  # noqa: E402
@@ -154,6 +155,25 @@ def test_the_learning_rate_is_found_by_trying() -> None:
     found = distill(damaged(teacher), teacher, data(), dataclasses.replace(QUICK, lr=None))
     assert found.rate >= 1e-3
     assert error(found.model, teacher) < 0.5 * error(damaged(teacher), teacher)
+
+
+@pytest.mark.parametrize(("minutes", "most"), [(0.05, 40), (None, 7 * rates.STEPS)])
+def test_where_time_is_short_it_is_spent_on_training_not_on_trying(
+    minutes: float | None, most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    descend, tried = rates.descend, []
+
+    def slow(*given: Any) -> float:
+        tried.append(given[-1])
+        time.sleep(0.02 if minutes else 0)
+        return descend(*given)
+
+    monkeypatch.setattr(rates, "descend", slow)
+    step = dataclasses.replace(QUICK, lr=None, minutes=minutes)
+    found = distill(damaged(network()), network(), data(), step)
+    assert found.steps > 0
+    assert len(tried) <= most
+    assert minutes or len(tried) > 40
 
 
 def test_tensors_inside_help_when_asked_for() -> None:
