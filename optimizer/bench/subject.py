@@ -8,11 +8,13 @@ from pathlib import Path
 
 import onnx_ir as ir
 
+from optimizer.calibrate import sizes
 from optimizer.data import fit
 from optimizer.data.samples import Samples
 from optimizer.data.spec import open_samples
 from optimizer.errors import ConfigError, DataError
-from optimizer.model import cost, io, ports
+from optimizer.model import io, ports
+from optimizer.model.cost import Cost
 from optimizer.model.ports import Array, Feed
 from optimizer.recipe import Run
 from optimizer.runtime.session import Options, Session, open_session
@@ -31,7 +33,7 @@ class Subject:
     session: Session
     samples: Samples
     size: int
-    cost: cost.Cost
+    cost: Cost
 
     def timed(self, batch: int) -> list[Feed]:
         """The feeds to time the model on, each of `batch` samples. Raises `ConfigError` if it takes no batches."""
@@ -55,7 +57,8 @@ def open_all(paths: Sequence[Path], run: Run) -> list[Subject]:
         if not len(samples):
             raise DataError(f"{samples.source}: no samples in it; give at least one")
         session.run(samples[0])
-        found.append(Subject(path, model, session, samples, io.size(path), cost.count(model, dims(model, samples[0]))))
+        cost = sizes.count(model, samples[0], dims(model, samples[0]), threads=run.threads)
+        found.append(Subject(path, model, session, samples, io.size(path), cost))
     return found
 
 

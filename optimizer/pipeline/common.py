@@ -15,12 +15,14 @@ from typing import Protocol
 
 import onnx_ir as ir
 
+from optimizer.calibrate import sizes as sizes_
 from optimizer.calibrate.metrics import compare_outputs
 from optimizer.data.convert import codes
 from optimizer.data.samples import Samples, coded
 from optimizer.data.spec import open_samples
 from optimizer.errors import DataError
-from optimizer.model import cleanup, cost, io, shapes
+from optimizer.model import cleanup, io, shapes
+from optimizer.model.cost import Cost
 from optimizer.model.ports import Feed
 from optimizer.recipe import Recipe, Run, Step, text
 from optimizer.report.records import Accuracy, Change, Latency, Result
@@ -175,7 +177,9 @@ def base_result(command: str, about: Subject, candidate: ir.Model, run: Run) -> 
     """A result with what does not need measuring: sizes, parameters, MACs, machine."""
     sizes = {name: array.shape for name, array in about.samples[0].items()}
     dims = symbols(about.model, sizes)
-    before, after = cost.count(about.clean, dims), cost.count(candidate, dims)
+    (coded_feed,) = coded(about.samples.take(1), codes(candidate))
+    before = sizes_.count(about.clean, about.samples[0], dims, threads=run.threads)
+    after = sizes_.count(candidate, coded_feed, dims, threads=run.threads)
     return Result(
         command=command,
         input=str(about.path),
@@ -185,8 +189,14 @@ def base_result(command: str, about: Subject, candidate: ir.Model, run: Run) -> 
         macs=Change(before.macs, after.macs),
         machine=machine.describe(run.threads),
         steps=about.notes,
-        warnings=about.warnings,
+        warnings=(*about.warnings, *_uncounted(before, after)),
     )
+
+
+def _uncounted(*costs: Cost) -> list[str]:
+    """What the user must know about a figure that leaves nodes out."""
+    missing = max(len(found.unknown) for found in costs)
+    return [f"MACs leave out {missing} nodes whose sizes are only known inside If or Loop"] if missing else []
 
 
 def symbols(model: ir.Model, sizes: dict[str, tuple[int, ...]]) -> dict[str, int]:
