@@ -33,6 +33,8 @@ _NO_DATA = (
     "no --data given: ranges and accuracy come from synthetic inputs and may be far off on real ones; "
     "give --data, some 50 real samples, before you rely on the result"
 )
+HELD_BACK = 0.25
+"""Share of real samples that are judged on only."""
 TIMED_SAMPLES = 4
 """Samples that timing cycles through: enough to vary data-dependent work, few enough to stay in memory."""
 
@@ -96,6 +98,14 @@ def prepare(path: Path, model: ir.Model, run: Run) -> Subject:
     name_nodes(ready)
     shapes.infer(ready)
     return Subject(path, model, ready, samples, tuple(notes))
+
+
+def split(samples: Samples, seed: int) -> tuple[Samples, Samples]:
+    """Samples to calibrate on and to judge on; where they are synthetic or very few, one set serves both."""
+    if samples.synthetic or len(samples) < 4:
+        return samples, samples
+    judging, calibration = samples.split(HELD_BACK, seed)
+    return calibration, judging
 
 
 def name_nodes(model: ir.Model) -> None:

@@ -30,20 +30,10 @@ from optimizer.prune.repair import repair
 from optimizer.prune.structured import Mend, unmended
 from optimizer.recipe import Prune, Run
 
-HELD_BACK = 0.25
-"""Share of real samples that are judged on only."""
 ENOUGH = 160
 """Samples that calibration is widened to by augmentation."""
 _CHECKED = 16
 """Samples on which the answer to the loss of a group is measured."""
-
-
-def split(samples: Samples, seed: int) -> tuple[Samples, Samples]:
-    """Samples to calibrate on and to judge on; where they are synthetic or very few, one set serves both."""
-    if samples.synthetic or len(samples) < 4:
-        return samples, samples
-    judging, calibration = samples.split(HELD_BACK, seed)
-    return calibration, judging
 
 
 def widened(samples: Samples, seed: int) -> Samples:
@@ -59,7 +49,7 @@ class Calibration:
 
     def __init__(self, about: Subject, step: Prune, run: Run, progress: Progress) -> None:
         self.about, self.step, self.run, self.progress = about, step, run, progress
-        self.samples, held = split(about.samples, run.seed)
+        self.samples, held = common.split(about.samples, run.seed)
         self.mends = step.repair and not about.samples.synthetic
         self.judging = held if self.mends or self.name != "magnitude" else about.samples
         self.base = prepare(about.clean)

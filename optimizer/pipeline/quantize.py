@@ -30,8 +30,6 @@ from optimizer.quantize.existing import integer_nodes
 from optimizer.recipe import Quantize, Run
 from optimizer.report.records import Accuracy, Latency, Result
 
-HELD_BACK = 0.25
-"""Share of real samples that calibration never sees, for judging."""
 AUGMENTED = 10
 """Samples to calibrate on for each that is given, where they are augmented."""
 _USUAL_DROP, _USUAL_SQNR, _CHANCE = 0.01, 14.0, 1.5
@@ -80,7 +78,7 @@ class _Work:
     def __init__(self, about: Subject, step: Quantize, run: Run, progress: Progress) -> None:
         taken = bytes_in.take(about, step, run)
         self.about, self.step, self.run, self.progress = taken.about, step, run, progress
-        calibration, self.judging = split(taken.about.samples, run.seed)
+        calibration, self.judging = common.split(taken.about.samples, run.seed)
         self.calibration = taken.samples(multiplied(calibration, step, run.seed))
         tick = progress.stage("calibrating", len(self.calibration))
         self.static = Static(
@@ -244,14 +242,6 @@ class _Work:
             steps=(*base.steps, *made, *judged.notes, _summary(judged.candidate)),
             warnings=(*base.warnings, *_doubts(judged.accuracy, latency)),
         )
-
-
-def split(samples: Samples, seed: int) -> tuple[Samples, Samples]:
-    """Samples for calibration and for judging: real ones are kept apart, of synthetic ones one set serves both."""
-    if samples.synthetic or len(samples) < 4:
-        return samples, samples
-    judging, calibration = samples.split(HELD_BACK, seed)
-    return calibration, judging
 
 
 def multiplied(samples: Samples, step: Quantize, seed: int) -> Samples:

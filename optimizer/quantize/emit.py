@@ -25,8 +25,9 @@ import onnx_ir as ir
 from optimizer.model.ports import Array
 from optimizer.ops import int8
 from optimizer.quantize import storage
+from optimizer.quantize.editor import Editor
 from optimizer.quantize.groups import Group
-from optimizer.quantize.naming import Fresh, distinct
+from optimizer.quantize.naming import distinct
 from optimizer.quantize.plan import Plan, Weight
 from optimizer.quantize.qparams import QParams, from_range
 
@@ -48,19 +49,15 @@ def emit(model: ir.Model, plan: Plan) -> ir.Model:
     return copy
 
 
-class _Writer:
+class _Writer(Editor):
     """State of one emission: nodes and values by name, and the DQ output that stands for each quantized value."""
 
     def __init__(self, graph: ir.Graph, plan: Plan) -> None:
-        self.graph, self.plan = graph, plan
-        self.nodes = {node.name: node for node in graph}
-        self.values = {value.name: value for value in graph.inputs} | dict(graph.initializers.items())
-        self.values |= {value.name: value for node in graph for value in node.outputs}
+        super().__init__(graph)
+        self.plan = plan
         self.readers: dict[str, int] = {}
         for name in (name for group in plan.groups if group.name not in plan.dynamic for name in group.inputs):
             self.readers[name] = self.readers.get(name, 0) + 1
-        self.fresh = Fresh(graph)
-        self.made: dict[str, ir.Value] = {}
         self.ranged: dict[str, ir.Node] = {}
         self.shared: dict[str, ir.Value] = {}
         self.quantized: dict[str, ir.Value] = {}
@@ -100,7 +97,7 @@ class _Writer:
             return
         if len(head.inputs) < 3:
             head.resize_inputs(3)
-        head.replace_input_with(2, self._initializer(f"{group.name}_bias", weight.bias.astype(np.float32)))
+        head.replace_input_with(2, self.initializer(f"{group.name}_bias", weight.bias.astype(np.float32)))
 
     def _dynamic(self, group: Group, head: ir.Node, weight: Weight) -> None:
         source, result = head.inputs[0], head.outputs[0]
@@ -108,25 +105,25 @@ class _Writer:
         values, name = weight.values if weight.axis == 1 else weight.values.T, group.name
         ranged = self._ranged(source)
         integers, scale, point = ranged.outputs
-        stored = self._initializer(f"{weight.name}_weight_t", np.ascontiguousarray(values))
-        zero = self._initializer(f"{weight.name}_weight_zero", np.zeros(weight.scales.shape, np.int8))
+        stored = self.initializer(f"{weight.name}_weight_t", np.ascontiguousarray(values))
+        zero = self.initializer(f"{weight.name}_weight_zero", np.zeros(weight.scales.shape, np.int8))
         product = ir.node("MatMulInteger", [integers, stored, point, zero], name=name)
-        self._typed(product, f"{name}_int32", ir.DataType.INT32, result.shape)
+        self.typed(product, f"{name}_int32", ir.DataType.INT32, result.shape)
         cast = ir.node("Cast", [product.outputs[0]], {"to": ir.DataType.FLOAT}, name=f"{name}_Cast")
-        self._typed(cast, f"{name}_cast", ir.DataType.FLOAT, result.shape)
+        self.typed(cast, f"{name}_cast", ir.DataType.FLOAT, result.shape)
         factor = ir.node(
-            "Mul", [scale, self._initializer(f"{weight.name}_weight_scale", weight.scales)], name=f"{name}_Factor"
+            "Mul", [scale, self.initializer(f"{weight.name}_weight_scale", weight.scales)], name=f"{name}_Factor"
         )
-        self._typed(factor, f"{name}_factor", ir.DataType.FLOAT, None)
+        self.typed(factor, f"{name}_factor", ir.DataType.FLOAT, None)
         scaled = ir.node("Mul", [cast.outputs[0], factor.outputs[0]], name=f"{name}_Scale")
-        self._typed(scaled, f"{name}_scaled", ir.DataType.FLOAT, result.shape)
+        self.typed(scaled, f"{name}_scaled", ir.DataType.FLOAT, result.shape)
         new = [product, cast, factor, scaled]
         if group.op == "Gemm" and weight.bias is not None:
-            bias = self._initializer(f"{name}_bias", weight.bias.astype(np.float32))
-            new.append(self._typed(ir.node("Add", [scaled.outputs[0], bias], name=f"{name}_Bias"), f"{name}_biased",
+            bias = self.initializer(f"{name}_bias", weight.bias.astype(np.float32))
+            new.append(self.typed(ir.node("Add", [scaled.outputs[0], bias], name=f"{name}_Bias"), f"{name}_biased",
                               ir.DataType.FLOAT, result.shape))  # fmt: skip
         self.graph.insert_before(head, new)
-        self._take_over(result, new[-1].outputs[0])
+        self.take_over(result, new[-1].outputs[0])
         self.graph.remove(head, safe=True)
         if group.op == "MatMul" and weight.bias is not None:
             self._bias_add(group, weight.bias.astype(np.float32))
@@ -138,18 +135,9 @@ class _Writer:
             node = ir.node("DynamicQuantizeLinear", [source], name=f"{name}_DynamicQuantize", num_outputs=3)
             for output, part, dtype in zip(node.outputs, _RANGED, _RANGED_TYPES, strict=True):
                 output.name, output.type = self.fresh(f"{name}_dynamic_{part}"), ir.TensorType(dtype)
-            self._behind(source, node)
+            self.behind(source, node)
             self.ranged[name] = node
         return self.ranged[name]
-
-    def _take_over(self, old: ir.Value, new: ir.Value) -> None:
-        """Let `new` stand wherever `old` did, under its name."""
-        if old.is_graph_output():
-            self._swap_output(old, new)
-        else:
-            old.name, new.name = self.fresh(f"{old.name}_replaced"), old.name
-        old.replace_all_uses_with(new)
-        self.values[new.name or ""] = new
 
     def writes_uint8(self, group: Group) -> bool:
         """Whether every reader of the group's output gets its uint8 form."""
@@ -164,8 +152,8 @@ class _Writer:
         """``DQ(Q(value))`` of the value called `name`, made on first use, right behind the value's producer."""
         if name not in self.dequantized:
             value, params = self.values[name], self.plan.activations[name]
-            self.quantized[name] = self._behind(value, self._q(value, name, params))
-            self.dequantized[name] = self._behind(self.quantized[name], self._dq(self.quantized[name], name, params))
+            self.quantized[name] = self.behind(value, self._q(value, name, params))
+            self.dequantized[name] = self.behind(self.quantized[name], self._dq(self.quantized[name], name, params))
         return self.dequantized[name]
 
     def _quantize_outputs(self, group: Group) -> None:
@@ -178,22 +166,15 @@ class _Writer:
             for use in uses:
                 use.node.replace_input_with(use.idx, result)
             if was_output:
-                self._swap_output(value, result)
+                self.swap_output(value, result)
 
     def _drop_tail(self, group: Group) -> None:
         """Take the absorbed Relu or Clip out; the value before it takes over its name and its place."""
         tail = self.nodes[group.nodes[-1]]
         before = tail.inputs[0]
         assert before is not None
-        self._take_over(tail.outputs[0], before)
+        self.take_over(tail.outputs[0], before)
         self.graph.remove(tail, safe=True)
-
-    def _swap_output(self, old: ir.Value, new: ir.Value) -> None:
-        """Let `new` be the graph output in place of `old`, name and type included."""
-        position = next(i for i, value in enumerate(self.graph.outputs) if value is old)
-        new.shape, new.type = old.shape, old.type
-        self.graph.outputs[position] = new
-        old.name, new.name = self.fresh(f"{old.name}_float"), old.name
 
     def _weigh(self, group: Group, head: ir.Node, weight: Weight) -> None:
         scales, zero = weight.scales, np.zeros(weight.scales.shape, np.int8)
@@ -223,13 +204,13 @@ class _Writer:
         """Let the MatMul of a group be a Gemm that stands for the Add behind it too."""
         add = self.nodes[group.nodes[1]]
         head.op_type = "Gemm"
-        self._take_over(add.outputs[0], head.outputs[0])
+        self.take_over(add.outputs[0], head.outputs[0])
         self.graph.remove(add, safe=True)
 
     def _bias_add(self, group: Group, bias: Array) -> None:
         add = self.nodes[group.nodes[1]]
         index = next(i for i, value in enumerate(add.inputs) if value is not None and value.name == group.bias)
-        add.replace_input_with(index, self._initializer(f"{group.name}_bias", bias))
+        add.replace_input_with(index, self.initializer(f"{group.name}_bias", bias))
 
     def _constants(self, head: ir.Node) -> None:
         for index, value in enumerate(head.inputs):
@@ -237,8 +218,8 @@ class _Writer:
                 continue
             array = value.const_value.numpy()
             params = from_range(float(array.min(initial=0.0)), float(array.max(initial=0.0)))
-            stored = self._initializer(f"{value.name}_uint8", params.quantize(array))
-            head.replace_input_with(index, self._before(head, self._dq(stored, f"{head.name}_{index}", params)))
+            stored = self.initializer(f"{value.name}_uint8", params.quantize(array))
+            head.replace_input_with(index, self.before(head, self._dq(stored, f"{head.name}_{index}", params)))
 
     def _hard_sigmoid(self, group: Group, head: ir.Node) -> ir.Node:
         name, params = group.inputs[0], self.plan.activations[group.inputs[0]]
@@ -246,67 +227,42 @@ class _Writer:
         offset = head.attributes["beta"].as_float() if "beta" in head.attributes else 0.5
         steep = QParams(params.scale * slope, params.zero_point)
         self._dequantized(name)
-        left = self._before(head, self._dq(self.quantized[name], f"{group.name}_steep", steep))
+        left = self.before(head, self._dq(self.quantized[name], f"{group.name}_steep", steep))
         level = QParams(offset / 255, 0)
-        stored = self._initializer(f"{group.name}_offset", np.array(255, np.uint8))
-        right = self._before(head, self._dq(stored, f"{group.name}_offset", level))
+        stored = self.initializer(f"{group.name}_offset", np.array(255, np.uint8))
+        right = self.before(head, self._dq(stored, f"{group.name}_offset", level))
         add = ir.node("Add", [left, right], name=group.name, num_outputs=1)
         old, new = head.outputs[0], add.outputs[0]
         new.shape, new.type = old.shape, old.type
         self.graph.insert_before(head, add)
-        self._take_over(old, new)
+        self.take_over(old, new)
         self.graph.remove(head, safe=True)
         self.nodes[group.name] = add
         return add
 
     def _q(self, value: ir.Value, name: str, params: QParams) -> ir.Node:
         node = ir.node("QuantizeLinear", [value, *self._params(name, params)], name=f"{name}_Quantize")
-        return self._typed(node, f"{name}_quantized", ir.DataType.UINT8, value.shape)
+        return self.typed(node, f"{name}_quantized", ir.DataType.UINT8, value.shape)
 
     def _dq(self, value: ir.Value, name: str, params: QParams) -> ir.Node:
         node = ir.node("DequantizeLinear", [value, *self._params(name, params)], name=f"{name}_Dequantize")
-        return self._typed(node, f"{name}_dequantized", ir.DataType.FLOAT, value.shape)
+        return self.typed(node, f"{name}_dequantized", ir.DataType.FLOAT, value.shape)
 
     def _params(self, name: str, params: QParams) -> tuple[ir.Value, ir.Value]:
-        scale = self._initializer(f"{name}_scale", np.array(params.scale, np.float32))
-        return scale, self._initializer(f"{name}_zero_point", np.array(params.zero_point, np.uint8))
+        scale = self.initializer(f"{name}_scale", np.array(params.scale, np.float32))
+        return scale, self.initializer(f"{name}_zero_point", np.array(params.zero_point, np.uint8))
 
     def _constant_dq(self, name: str, array: Array, scales: Array, zero: Array, axis: int) -> ir.Value:
         if f"{name}_dequantized" in self.shared:
             return self.shared[f"{name}_dequantized"]
-        stored = self._initializer(f"{name}_quantized", array)
-        scale = self._initializer(f"{name}_scale", np.ascontiguousarray(scales, np.float32))
-        point = self._initializer(f"{name}_zero_point", zero)
+        stored = self.initializer(f"{name}_quantized", array)
+        scale = self.initializer(f"{name}_scale", np.ascontiguousarray(scales, np.float32))
+        point = self.initializer(f"{name}_zero_point", zero)
         attributes = {"axis": axis} if scales.ndim else {}
         node = ir.node("DequantizeLinear", [stored, scale, point], attributes, name=f"{name}_Dequantize")
-        self._typed(node, f"{name}_dequantized", ir.DataType.FLOAT, stored.shape)
+        self.typed(node, f"{name}_dequantized", ir.DataType.FLOAT, stored.shape)
         self.graph.insert_before(self.graph[0], node)
         return self.shared.setdefault(f"{name}_dequantized", node.outputs[0])
-
-    def _initializer(self, name: str, array: Array) -> ir.Value:
-        """The constant that this emission calls `name`, made on first use."""
-        if name not in self.made:
-            own = self.fresh(name)
-            self.made[name] = ir.val(own, const_value=ir.tensor(array, name=own))
-            self.graph.register_initializer(self.made[name])
-        return self.made[name]
-
-    def _typed(self, node: ir.Node, name: str, dtype: ir.DataType, shape: ir.Shape | None) -> ir.Node:
-        output = node.outputs[0]
-        output.name, output.type, output.shape = self.fresh(name), ir.TensorType(dtype), shape
-        return node
-
-    def _behind(self, value: ir.Value, node: ir.Node) -> ir.Value:
-        producer = value.producer()
-        if producer is None:
-            self.graph.insert_before(self.graph[0], node)
-        else:
-            self.graph.insert_after(producer, node)
-        return node.outputs[0]
-
-    def _before(self, anchor: ir.Node, node: ir.Node) -> ir.Value:
-        self.graph.insert_before(anchor, node)
-        return node.outputs[0]
 
 
 def _drop_unused(graph: ir.Graph) -> None:

@@ -44,7 +44,7 @@ def test_a_relu_that_stayed_behind_its_convolution_keeps_both_in_float_and_is_to
     head.replace_input_with(0, naive._dequantized("x"))
     naive._weigh(group, head, plan.weights[group.name])
     result = naive._dequantized("y")
-    naive._swap_output(naive.values["y"], result)
+    naive.swap_output(naive.values["y"], result)
     assert verify.unfused(copy, plan) == {group.name: "onnxruntime did not fuse this Conv into an int8 kernel"}
 
 
