@@ -30,12 +30,15 @@ from optimizer.model.ports import Array, Feed
 from optimizer.recipe import Finetune
 from optimizer.runtime.session import Options, open_session
 from optimizer.train import checkpoint, held_back, matching
+from optimizer.train.dtypes import HALF
 from optimizer.train.evaluator import Evaluator, import_torch
 from optimizer.train.loop import Loop, Watch, Where
 from optimizer.train.parameters import Parameters
 from optimizer.train.rates import best_rate
+from optimizer.train.rows import ROWS
 from optimizer.train.suited import suited
 from optimizer.train.supply import Supply
+from optimizer.train.table import key
 from optimizer.train.teacher import Teacher
 from optimizer.train.training import Score, Trainer
 
@@ -43,6 +46,8 @@ PARITY = 1e-3
 """The largest difference between torch and ONNX Runtime, in units of the largest output."""
 QUANTIZED_PARITY = 0.1
 """The same where values are rounded on the way: one step more or less in few places is no error."""
+HALF_PARITY = 0.02
+"""The same for 16-bit floats, which are computed in 32 bits here."""
 NO_LOSS = 1e-6
 """A held-back loss that is rounding."""
 
@@ -173,12 +178,18 @@ def check(model: ir.Model, trainer: Trainer, feed: Feed, threads: int) -> float:
     own = dict(zip(session.outputs, session.run(trainer.inputs.feed(feed)), strict=True))
     found = trainer.peek(feed, list(own))
     worst = max((_apart(found[name], array) for name, array in own.items() if array.dtype.kind == "f"), default=0.0)
-    rounded = any("Quantize" in node.op_type or "Integer" in node.op_type for graph in model.graphs() for node in graph)
-    if not worst <= (QUANTIZED_PARITY if rounded else PARITY):
+    if not worst <= _tolerance(trainer.evaluator.model):
         raise ConfigError(
             f"torch and ONNX Runtime differ by {worst:.2g} of the output on this model: it cannot be trained faithfully"
         )
     return worst
+
+
+def _tolerance(model: ir.Model) -> float:
+    if any(ROWS[key(node)].rounds for graph in model.graphs() for node in graph):
+        return QUANTIZED_PARITY
+    half = any(value.dtype in HALF for graph in model.graphs() for node in graph for value in node.outputs)
+    return HALF_PARITY if half or any(value.dtype in HALF for value in model.graph.initializers.values()) else PARITY
 
 
 def _apart(found: Array, expected: Array) -> float:

@@ -27,6 +27,8 @@ NAMES: dict[ir.DataType, str] = {
 FLOATS = frozenset({_T.FLOAT, _T.DOUBLE, _T.FLOAT16, _T.BFLOAT16})
 """Types whose tensors can be learnt."""
 
+HALF = frozenset({_T.FLOAT16, _T.BFLOAT16})
+
 RANGES: dict[ir.DataType, tuple[int, int]] = {
     _T.INT8: (-128, 127), _T.UINT8: (0, 255), _T.INT16: (-32768, 32767), _T.UINT16: (0, 65535),
     _T.INT4: (-8, 7), _T.UINT4: (0, 15), _T.INT2: (-2, 1), _T.UINT2: (0, 3), _T.INT32: (-(2**31), 2**31 - 1),

@@ -6,6 +6,8 @@
     QLinearMatMul    3      4                5                 last
     MatMulInteger    1      none: see below  3                 last
     ConvInteger      1      none             3                 0
+    MatMulNBits      1      2                3                 see 7
+    DynamicQuantizeMatMul, MatMulIntegerToFloat, DynamicQuantizeLSTM (two weights): as `DATA` says
 
 Cases:
 1. An int32 constant behind DequantizeLinear, or input 8 of QLinearConv, is a bias. Its scale is that of the input times
@@ -18,6 +20,8 @@ Cases:
 5. Zeros of a quantized weight were pruned, and stay, where they are more than `MANY` times as frequent as the steps
    next to them; else most of them are small weights that were rounded.
 6. ``Mul(Cast(q), scale)`` is a weight that is only stored as integers: its scale has the shape to broadcast already.
+7. Weights of MatMulNBits lie packed in bytes, with a scale per output and block of inputs; the scale may be negative.
+8. A scale of 0 (a block of zeros) is not learnt, and what it scales stays 0.
 """
 
 from __future__ import annotations
@@ -32,13 +36,17 @@ import onnx_ir as ir
 
 from optimizer.train.constants import Constant
 from optimizer.train.dtypes import FLOATS, RANGES, channels_last, to_torch
+from optimizer.train.rows.packed import block_zeros, unpacked
 from optimizer.train.rows.quantized import fit
 from optimizer.train.slots import Bias, Integer, Product, Scale, ScaleSlot, Slot
 from optimizer.train.table import Tensor, key
 
+BLOCKS, LSTM = "com.microsoft::MatMulNBits", "com.microsoft::DynamicQuantizeLSTM"
 SCALES = {
     "QuantizeLinear": (1,), "DequantizeLinear": (1,), "com.microsoft::QuantizeLinear": (1,),
     "com.microsoft::DequantizeLinear": (1,), "QLinearConv": (1, 4, 6), "QLinearMatMul": (1, 4, 6),
+    "com.microsoft::MatMulNBits": (2,), "com.microsoft::DynamicQuantizeMatMul": (2,),
+    "com.microsoft::MatMulIntegerToFloat": (2, 3), "com.microsoft::DynamicQuantizeLSTM": (8, 10),
 }  # fmt: skip
 DATA: dict[str, tuple[tuple[int, int | None, int, int | None], ...]] = {
     "DequantizeLinear": ((0, 1, 2, None),),
@@ -47,6 +55,10 @@ DATA: dict[str, tuple[tuple[int, int | None, int, int | None], ...]] = {
     "QLinearMatMul": ((3, 4, 5, -1),),
     "MatMulInteger": ((1, None, 3, -1),),
     "ConvInteger": ((1, None, 3, 0),),
+    BLOCKS: ((1, 2, 3, 0),),
+    "com.microsoft::DynamicQuantizeMatMul": ((1, 2, 3, -1),),
+    "com.microsoft::MatMulIntegerToFloat": ((1, 3, 5, -1),),
+    LSTM: ((1, 8, 9, -1), (2, 10, 11, -1)),
 }
 BIASED = {"Conv": 2, "ConvTranspose": 2, "Gemm": 2}
 """Operators whose kernel adds an int32 bias, and the position of that input."""
@@ -87,7 +99,7 @@ class Encoded:
                 if constant is None or constant.key in owned or constant.dtype not in FLOATS:
                     continue
                 start = to_torch(self.torch, constant.array())
-                if bool((start > 0).all()):
+                if bool((start != 0).all()):
                     tied = learnt.setdefault(constant.array().tobytes(), self.torch.zeros_like(start.reshape(-1)))
                     found[constant.key] = ScaleSlot(constant, tied, start)
         return found
@@ -153,11 +165,16 @@ class Encoded:
                 return self._integer(constant, q, self.torch.zeros(()), self._scale(by))
         return None
 
-    def _integer(self, constant: Constant, q: Tensor, zero: Tensor, scale: Scale) -> Integer:
+    def _integer(self, constant: Constant, q: Tensor, zero: Tensor, scale: Scale, bits: int = 0) -> Integer:
         steps = q - zero
         mask = (steps != 0).float() if _pruned(steps) else None
         learnt = channels_last(self.torch, steps * scale().detach())
-        return Integer(constant, learnt, mask, scale, zero, float(steps.abs().max()))
+        safe = self._nonzero(scale) if bool((scale() == 0).any()) else scale
+        return Integer(constant, learnt, mask, safe, zero, float(steps.abs().max()), bits)
+
+    def _nonzero(self, scale: Scale) -> Scale:
+        """Case 8."""
+        return lambda: self.torch.where(scale() == 0, 1.0, scale())
 
     def _weight(self, node: ir.Node, data: int, scale: int | None, zero: int, axis: int | None) -> Slot | None:
         constant, by = self._constant(node, data), self._constant(node, scale)
@@ -165,22 +182,27 @@ class Encoded:
             return None
         if scale is not None and by is None:
             return None
+        if key(node) == BLOCKS and by is not None:
+            return self._blocks(node, constant, by)
         q = to_torch(self.torch, constant.array()).float()
-        axis = node.attributes.get_int("axis", 1) if axis is None else axis
-        block = node.attributes.get_int("block_size", 0)
-        z = self._zero(node, zero, q, axis, block)
         step = self._scale(by) if by is not None else self._pseudo(q)
+        return self._integer(constant, q, self._zero(node, zero, q, axis), lambda: _fitted(node, step(), q, axis))
 
-        def shaped() -> Tensor:
-            return fit(step(), q, axis, block)
-
-        return self._integer(constant, q, z, shaped)
-
-    def _zero(self, node: ir.Node, index: int, q: Tensor, axis: int, block: int) -> Tensor:
+    def _zero(self, node: ir.Node, index: int, q: Tensor, axis: int | None) -> Tensor:
         constant = self._constant(node, index)
         if constant is None:
             return self.torch.zeros(())
-        return fit(to_torch(self.torch, constant.array()).float(), q, axis, block)
+        return _fitted(node, to_torch(self.torch, constant.array()).float(), q, axis)
+
+    def _blocks(self, node: ir.Node, constant: Constant, by: Constant) -> Slot | None:
+        """Case 7. What fills up the last block has no influence and stays."""
+        bits = node.attributes.get_int("bits", 4)
+        q = unpacked(self.torch, to_torch(self.torch, constant.array()), bits).float()
+        stored, scale = self._constant(node, 3), self._scale(by)
+        zero = None if stored is None else to_torch(self.torch, stored.array())
+        rows, blocks = q.shape[:2]
+        zeros = block_zeros(self.torch, zero, rows, blocks, bits)
+        return self._integer(constant, q, zeros, lambda: scale().reshape(rows, blocks, 1), bits)
 
     def _pseudo(self, q: Tensor) -> Scale:
         fan = max(q.numel() // max(q.shape[0], 1), 1)
@@ -204,6 +226,14 @@ class Encoded:
     def _bias_slot(self, constant: Constant, scale: Scale) -> Bias:
         q = to_torch(self.torch, constant.array())
         return Bias(constant, (q.double() * scale().double()).to(self.torch.float32), scale)
+
+
+def _fitted(node: ir.Node, parameter: Tensor, q: Tensor, axis: int | None) -> Tensor:
+    """A scale or zero point shaped to broadcast over the integers `q` that it belongs to."""
+    if key(node) == LSTM:
+        return parameter.reshape(len(q), 1, -1)
+    axis = node.attributes.get_int("axis", 1) if axis is None else axis
+    return fit(parameter, q, axis, node.attributes.get_int("block_size", 0))
 
 
 def _pruned(steps: Tensor) -> bool:

@@ -3,7 +3,7 @@
     kind      learnt tensor       the graph reads                       written back
     Float     w                   w * mask                              w * mask
     Scale     t                   s0 * exp(t)                           the same
-    Integer   w in real units     clamp(round(w / s) + z)               the same, as int8 / int4 ...
+    Integer   w in real units     clamp(round(w / s) + z)               the same, as int8 / int4 / packed bits ...
     Bias      b in real units     round(b / s)                          the same, as int32
     Product   (nothing)           s_x * s_w                             the same
 
@@ -18,6 +18,8 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from typing import Any, Protocol
+
+import numpy as np
 
 from optimizer.model.ports import Array
 from optimizer.train.constants import Constant
@@ -94,16 +96,19 @@ class Integer:
     reach: float
     """The farthest that a weight lies from its zero point. It is kept, because where it is less than the type allows
     the int8 kernels of the target would saturate beyond it."""
+    bits: int = 0
+    """Of an integer, where several lie in a byte; the graph reads them unpacked."""
     matrix: bool = True
 
     def value(self) -> Tensor:
-        low, high = RANGES[self.constant.dtype]
+        low, high = (0, 2**self.bits - 1) if self.bits else RANGES[self.constant.dtype]
         real = self.learnt if self.mask is None else self.learnt * self.mask
         steps = straight_round(real / self.scale()).clamp(-self.reach, self.reach)
         return (steps + self.zero).clamp(low, high)
 
     def array(self) -> Array:
-        return to_numpy(self.value(), self.constant.dtype)
+        found = to_numpy(self.value(), self.constant.dtype)
+        return packed(found, self.bits) if self.bits else found
 
 
 @dataclasses.dataclass(frozen=True)
@@ -137,3 +142,10 @@ class Product:
 
     def array(self) -> Array:
         return to_numpy(self.value(), self.constant.dtype)
+
+
+def packed(integers: Array, bits: int) -> Array:
+    """Integers [..., n] as bytes [..., n * bits / 8], the first of a byte in its lowest bits."""
+    each = integers.reshape(*integers.shape[:-1], -1, 8 // bits) << np.arange(0, 8, bits, dtype=np.uint8)
+    found: Array = np.bitwise_or.reduce(each, -1)
+    return found

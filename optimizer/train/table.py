@@ -87,6 +87,8 @@ class Row:
     """Inputs that are weights only as a vector along one axis (a bias written as Add, a scale written as Mul)."""
     smooth: bool = True
     """Whether a gradient passes from some float input to the output."""
+    rounds: bool = False
+    """Whether activations are rounded on the way, so that a rounding error more or less may move a value by a step."""
 
 
 Table: TypeAlias = Mapping[str, Row]

@@ -43,6 +43,8 @@ GRAPHS = {
     "SimplifiedLayerNormalization": """g (double[2,4] x) => (double[2,4] y) {
         w = ReduceSum<keepdims=0>(x, a) y = SimplifiedLayerNormalization(x, w) }""",
 }  # fmt: skip
+GRAPHS["Clip"] = """g (double[2,3] x) => (double[2,3] a, double[2,3] b, double[2,3] c, double[2,3] d) <double l = {0.4},
+    double h = {0.9}, double z = {0}> { a = Clip(x, l, h) b = Clip(x, z) c = Clip(x, , h) d = Clip(x) }"""
 GRAPHS["SimplifiedLayerNormalization"] = GRAPHS["SimplifiedLayerNormalization"].replace(
     "=> (double[2,4] y)", "=> (double[2,4] y) <int64[1] a = {0}>"
 )

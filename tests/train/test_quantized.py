@@ -194,3 +194,92 @@ def test_a_weight_that_is_only_stored_as_int8_is_learnt_and_stays_int8() -> None
     assert stored.dtype == ir.DataType.INT8
     assert not np.array_equal(stored.array(), constants(graph)["w"].array())
     assert parity(copy, {"x": rows()}) < 1e-5
+
+
+MS = ', "com.microsoft": 1'
+
+
+def blocks(bits: int, more: str = "", inputs: str = "") -> ir.Model:
+    """x [n, 20] times weights of 3 outputs in 2 blocks of 16 inputs, of which the last lacks 12."""
+    size = 16 * bits // 8
+    random = np.random.default_rng(3)
+    stored = ", ".join(str(byte) for byte in random.integers(0, 256, 3 * 2 * size))
+    scales = "0.02, -0.03, 0.01, 0.02, 0.04, -0.01"
+    return model(
+        f"""g (float[n,20] x) => (float[n,3] y) <uint8[3,2,{size}] w = {{{stored}}},
+        float[6] s = {{{scales}}} {more}> {{
+        y = com.microsoft.MatMulNBits<K=20, N=3, bits={bits}, block_size=16>(x, w, s{inputs}) }}""",
+        extra_opsets=MS,
+    )
+
+
+ZEROS = ", uint8[3] z = {120, 53, 200}", ", z"
+BIAS = ", float[3] b = {0.5, -0.5, 1}", ", , , b"
+WIDE = {"x": np.random.default_rng(0).normal(0, 1, (5, 20)).astype(np.float32)}
+
+
+@pytest.mark.parametrize("graph", [blocks(4), blocks(4, *ZEROS), blocks(4, *BIAS), blocks(8), blocks(2)])
+def test_weights_in_blocks_of_few_bits_are_learnt_and_stay_packed(graph: ir.Model) -> None:
+    assert parity(graph, WIDE) < 1e-5
+    parameters, copy = moved(graph)
+    assert {"w", "s"} <= set(parameters.tensors)
+    stored, before = constants(copy)["w"], constants(graph)["w"]
+    assert (stored.dtype, stored.tensor.shape) == (before.dtype, before.tensor.shape)
+    assert not np.array_equal(stored.array(), before.array())
+    assert (np.sign(constants(copy)["s"].array()) == np.sign(constants(graph)["s"].array())).all()
+    assert parity(copy, WIDE) < 1e-5
+
+
+def test_an_untouched_block_is_written_back_bit_by_bit() -> None:
+    graph = blocks(4)
+    copy = graph.clone()
+    Parameters(Evaluator(graph), graph).write(copy)
+    assert np.array_equal(constants(copy)["w"].array(), constants(graph)["w"].array())
+
+
+def test_a_block_of_zeros_without_a_scale_stays_zero() -> None:
+    graph = blocks(4)
+    scales = constants(graph)["s"].array().copy()
+    scales[2] = 0
+    constants(graph)["s"].replace(scales)
+    parameters, copy = moved(graph)
+    assert all(bool(torch.isfinite(slot.value()).all()) for slot in parameters.slots)
+    assert np.array_equal(constants(copy)["s"].array(), scales)
+
+
+LSTM = """g (float[4,1,3] x) => (float[4,1,1,2] y) <int8[1,3,8] w = WN, int8[1,2,8] r = RN,
+    float[1,8] ws = WS, float[1,8] rs = WS,
+    int8[1,8] z = {0, 0, 0, 0, 0, 0, 0, 0}, float[1,16] b = BN> {
+    y = com.microsoft.DynamicQuantizeLSTM<hidden_size=2>(x, w, r, b, , , , , ws, z, rs, z) }"""
+PRODUCTS = """g (float[n,3] x) => (float[n,2] y) <int8[3,2] w = {10, -20, 30, 40, -50, 60}, int8[2] wz = {0, 0},
+    float[2] ws = {0.02, 0.01}, float[2] b = {0.5, -0.5}> {
+    q, s, z = DynamicQuantizeLinear(x) p = com.microsoft.MatMulIntegerToFloat(q, w, s, ws, z, wz, b)
+    r = com.microsoft.DynamicQuantizeMatMul(x, w, ws, wz, b) y = Add(p, r) }"""
+
+
+def lstm() -> ir.Model:
+    random = np.random.default_rng(4)
+    text = LSTM
+    for name, count in (("WN", 24), ("RN", 16)):
+        text = text.replace(name, "{" + ", ".join(map(str, random.integers(-127, 128, count))) + "}")
+    text = text.replace("BN", "{" + ", ".join(f"{v:.2f}" for v in random.normal(0, 0.2, 16)) + "}")
+    return model(text.replace("WS", "{" + ", ".join(["0.01"] * 8) + "}"), extra_opsets=MS)
+
+
+def test_the_runtimes_int8_lstm_is_learnt_too() -> None:
+    feed = {"x": np.random.default_rng(0).normal(0, 1, (4, 1, 3)).astype(np.float32)}
+    graph = lstm()
+    assert parity(graph, feed) < 0.03
+    parameters, copy = moved(graph)
+    assert {"w", "r", "b", "ws"} <= set(parameters.tensors)
+    assert constants(copy)["w"].dtype == ir.DataType.INT8
+    assert parity(copy, feed) < 0.03
+
+
+def test_the_runtimes_fused_int8_products_are_learnt_too() -> None:
+    graph = model(PRODUCTS, extra_opsets=MS)
+    assert parity(graph, {"x": rows()}) < 0.03
+    parameters, copy = moved(graph)
+    assert {"w", "b", "ws"} <= set(parameters.tensors)
+    assert constants(copy)["w"].dtype == ir.DataType.INT8
+    assert parity(copy, {"x": rows()}) < 0.03

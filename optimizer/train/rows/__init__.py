@@ -8,6 +8,7 @@ from optimizer.train.rows import (
     elementwise,
     linear,
     norm,
+    packed,
     pool,
     quantized,
     recurrent,
@@ -17,7 +18,7 @@ from optimizer.train.rows import (
 )
 from optimizer.train.table import Row
 
-_PARTS = (elementwise, shape, reduce, linear, pool, norm, recurrent, resize, control, quantized, attention)
+_PARTS = (elementwise, shape, reduce, linear, pool, norm, recurrent, resize, control, quantized, packed, attention)
 
 ROWS: dict[str, Row] = {op: row for part in _PARTS for op, row in part.ROWS.items()}
 

@@ -70,9 +70,23 @@ def where(at: Call, condition: Tensor, a: Tensor, b: Tensor) -> Tensor:
 
 def clip(at: Call, x: Tensor, low: Tensor = None, high: Tensor = None) -> Tensor:
     if at.opset < 11:
-        return x.clamp(at.real("min", -math.inf), at.real("max", math.inf))
+        return _between(at, x, at.real("min", -math.inf), at.real("max", math.inf))
+    if not any(bound is not None and bound.requires_grad for bound in (low, high)):
+        return _between(at, x, -math.inf if low is None else low.item(), math.inf if high is None else high.item())
     x = x if low is None else at.torch.maximum(x, low.to(x.dtype))
     return x if high is None else at.torch.minimum(x, high.to(x.dtype))
+
+
+def _between(at: Call, x: Tensor, low: float, high: float) -> Tensor:
+    """One kernel each way, as activations are clipped: `clamp` takes four backward."""
+    finite = math.isfinite(low), math.isfinite(high)
+    if not any(finite):
+        return x
+    if low == 0 and not finite[1] and x.is_floating_point():
+        return at.torch.relu(x)
+    if all(finite) and low < high and x.is_floating_point():
+        return at.functional.hardtanh(x, low, high)
+    return x.clamp(low if finite[0] else None, high if finite[1] else None)
 
 
 def bit_shift(at: Call, a: Tensor, b: Tensor) -> Tensor:

@@ -68,7 +68,8 @@ def dynamic_quantize(at: Call, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return (straight_round(x / scale) + zero).clamp(0, 255), scale, zero
 
 
-def _centred(q: Tensor, zero: Tensor, axis: int) -> Tensor:
+def centred(q: Tensor, zero: Tensor, axis: int) -> Tensor:
+    """q - zero as floats; the zero point is a number or a vector along `axis`."""
     q = q.float()
     if zero is None:
         return q
@@ -76,11 +77,11 @@ def _centred(q: Tensor, zero: Tensor, axis: int) -> Tensor:
 
 
 def matmul_integer(at: Call, a: Tensor, b: Tensor, a_zero: Tensor = None, b_zero: Tensor = None) -> Tensor:
-    return matmul(at, _centred(a, a_zero, -2), _centred(b, b_zero, -1))
+    return matmul(at, centred(a, a_zero, -2), centred(b, b_zero, -1))
 
 
 def conv_integer(at: Call, x: Tensor, w: Tensor, x_zero: Tensor = None, w_zero: Tensor = None) -> Tensor:
-    return conv(at, _centred(x, x_zero, 1), _centred(w, w_zero, 0))
+    return conv(at, centred(x, x_zero, 1), centred(w, w_zero, 0))
 
 
 def _requantize(at: Call, y: Tensor, scale: Tensor, zero: Tensor, output: int) -> Tensor:
@@ -91,27 +92,27 @@ def _requantize(at: Call, y: Tensor, scale: Tensor, zero: Tensor, output: int) -
 
 def qlinear_conv(at: Call, x: Tensor, xs: Tensor, xz: Tensor, w: Tensor, ws: Tensor, wz: Tensor, ys: Tensor,
                  yz: Tensor, b: Tensor = None) -> Tensor:  # fmt: skip
-    y = conv(at, _centred(x, xz, 1), _centred(w, wz, 0), None if b is None else b.float())
+    y = conv(at, centred(x, xz, 1), centred(w, wz, 0), None if b is None else b.float())
     scale = xs * ws
     return _requantize(at, y * (scale if scale.numel() == 1 else along(scale, 1, y.ndim)), ys, yz, 7)
 
 
 def qlinear_matmul(at: Call, a: Tensor, a_s: Tensor, az: Tensor, b: Tensor, bs: Tensor, bz: Tensor, ys: Tensor,
                    yz: Tensor) -> Tensor:  # fmt: skip
-    a = _centred(a, az, -2) * (a_s if a_s.numel() == 1 else along(a_s, -2, a.ndim))
-    b = _centred(b, bz, -1) * (bs if bs.numel() == 1 else along(bs, -1, b.ndim))
+    a = centred(a, az, -2) * (a_s if a_s.numel() == 1 else along(a_s, -2, a.ndim))
+    b = centred(b, bz, -1) * (bs if bs.numel() == 1 else along(bs, -1, b.ndim))
     return _requantize(at, matmul(at, a, b), ys, yz, 7)
 
 
 ROWS = {
-    "QuantizeLinear": Row(quantize),
+    "QuantizeLinear": Row(quantize, rounds=True),
     "DequantizeLinear": Row(dequantize),
-    "com.microsoft::QuantizeLinear": Row(quantize),
+    "com.microsoft::QuantizeLinear": Row(quantize, rounds=True),
     "com.microsoft::DequantizeLinear": Row(dequantize),
-    "DynamicQuantizeLinear": Row(dynamic_quantize),
-    "MatMulInteger": Row(matmul_integer),
-    "ConvInteger": Row(conv_integer),
-    "QLinearConv": Row(qlinear_conv),
-    "QLinearMatMul": Row(qlinear_matmul),
+    "DynamicQuantizeLinear": Row(dynamic_quantize, rounds=True),
+    "MatMulInteger": Row(matmul_integer, rounds=True),
+    "ConvInteger": Row(conv_integer, rounds=True),
+    "QLinearConv": Row(qlinear_conv, rounds=True),
+    "QLinearMatMul": Row(qlinear_matmul, rounds=True),
 }
 """Their learnable constants come in encoded form: `optimizer.train.encoded` knows which."""

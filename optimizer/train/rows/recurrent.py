@@ -154,8 +154,10 @@ def _start(x: Tensor, given: Tensor, directions: int, hidden: int, first: bool) 
     return given.transpose(0, 1) if first else given
 
 
+lstm = _recurrent(4, ("Sigmoid", "Tanh", "Tanh"), lstm_cell, 2)
+
 ROWS = {
-    "LSTM": Row(_recurrent(4, ("Sigmoid", "Tanh", "Tanh"), lstm_cell, 2), weights=(1, 2, 3, 7)),
+    "LSTM": Row(lstm, weights=(1, 2, 3, 7)),
     "GRU": Row(_recurrent(3, ("Sigmoid", "Tanh"), gru_cell, 1), weights=(1, 2, 3)),
     "RNN": Row(_recurrent(1, ("Tanh",), rnn_cell, 1), weights=(1, 2, 3)),
 }
