@@ -17,7 +17,8 @@ from optimizer.pipeline import common, shares, sparse
 from optimizer.pipeline.common import Progress, Silent, Subject
 from optimizer.pipeline.pruning import Calibration
 from optimizer.prune import layers, structured, verify
-from optimizer.prune.groups import analyse
+from optimizer.prune.allocate import Measure
+from optimizer.prune.groups import Axes, analyse
 from optimizer.prune.layers import Skipped
 from optimizer.prune.sizes import Sizes
 from optimizer.prune.structured import Pruned, Target, unmended
@@ -141,13 +142,22 @@ def _carried_out(work: Calibration, step: Prune) -> Found:
     pruned, model = Pruned(skipped.removed, skipped.masked), skipped.removed
     if kinds and (_size(model, step) > goal or not sizes.prunable):
         work.progress.stage("choosing channels")
-        target = Target(goal, step.macs is not None, kinds, step.align, step.scope, step.only, step.exclude)
+        measure = _macs if step.macs is not None else _params
+        target = Target(goal, measure, kinds, step.align, step.scope, step.only, step.exclude)
         model = model.clone()
         axes = analyse(model, lossy=step.lossy)
         mend = work.mend(axes, model) if step.repair else unmended
         pruned = structured.prune(axes, model, skipped.masked.clone(), target, work.criterion(axes, model), mend)
     _check_reached(_size(pruned.removed, step), goal, sizes, step)
     return Found(pruned, frozen, tuple(f"skipped the block that ends in {name}" for name in skipped.names))
+
+
+def _macs(axes: Axes) -> Measure:
+    return Sizes(axes).macs_of
+
+
+def _params(axes: Axes) -> Measure:
+    return Sizes(axes).params_of
 
 
 def _skip(base: ir.Model, about: Subject, sizes: Sizes, goal: float, step: Prune, progress: Progress) -> Skipped:

@@ -23,7 +23,7 @@ MOST = 0.9
 _HALVINGS, _RETRIES, _NEAR = 14, 4, 0.02
 
 Measure = Callable[[Bools], float]
-"""What is left (parameters or MACs) when the marked labels are dropped."""
+"""What is left (parameters, MACs, time) when the marked labels are dropped."""
 
 
 @dataclasses.dataclass(frozen=True)

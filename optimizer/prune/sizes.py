@@ -16,11 +16,11 @@ class Sizes:
     """Counts for one analysed model. A size that is open counts as 1."""
 
     def __init__(self, axes: Axes) -> None:
-        every = _Counter(axes, axes.layouts)
+        every = Counter(axes, axes.layouts)
         full = every.shapes(axes.gone(axes.none()))
         self.axes, self._nodes = axes, [node for node in axes.graph if cost.node_macs(node, full)]
-        self._parameters = _Counter(axes, axes.parameters)
-        self._factors = _Counter(axes, {v: None for node in self._nodes for v in (*node.inputs, *node.outputs) if v})
+        self._parameters = Counter(axes, axes.parameters)
+        self._factors = Counter(axes, {v: None for node in self._nodes for v in (*node.inputs, *node.outputs) if v})
         self.params, self.macs = self.params_of(axes.none()), self.macs_of(axes.none())
         frozen = axes.labels.frozen(np.arange(len(axes.sets.root)))
         self.prunable = sum(
@@ -40,7 +40,7 @@ class Sizes:
         return sum(cost.node_macs(node, shapes) or 0 for node in self._nodes)
 
 
-class _Counter:
+class Counter:
     """Shapes of some values for a choice, counted in one pass over all labels of all their axes."""
 
     def __init__(self, axes: Axes, values: Iterable[ir.Value]) -> None:

@@ -18,10 +18,10 @@ from optimizer.prune.sizes import Sizes
 
 @dataclasses.dataclass(frozen=True)
 class Target:
-    """What to reach and what may go. `goal` is the number of parameters (MACs where `macs`) that is to be left."""
+    """What to reach and what may go. `goal` is how much is to be left, in what `measure` counts."""
 
     goal: float
-    macs: bool = False
+    measure: Callable[[Axes], allocate.Measure] = lambda axes: Sizes(axes).params_of
     granularity: tuple[str, ...] = ("channel", "head")
     align: int | None = None
     scope: str = "layer"
@@ -77,8 +77,7 @@ def choose(axes: Axes, target: Target, criterion: Criterion) -> Bools:
     if not groups:
         reasons = [frozen.reason for frozen in axes.frozen()][:1]
         raise NothingToDo("nothing can be removed from this model" + "".join(f": {reason}" for reason in reasons))
-    sizes, scores = Sizes(axes), criterion(axes)
-    measure = sizes.macs_of if target.macs else sizes.params_of
+    scores, measure = criterion(axes), target.measure(axes)
     lanes = allocate.lanes(axes, groups, scores, target.align, measure)
     return allocate.choose(axes, lanes, measure, target.goal, target.scope, scores)
 
