@@ -117,9 +117,12 @@ class _Comparison:
     kept: tuple[list[Outputs], list[Outputs]] = dataclasses.field(default_factory=lambda: ([], []))
 
     def update(self, one: Outputs, other: Outputs) -> None:
-        self.answers.update(one, other)
+        """Fold in one sample; outputs of sizes of their own are only for a function of the caller's to judge."""
+        like = [output.shape == other[i].shape for i, output in enumerate(one)]
+        if not self.keep or all(like):
+            self.answers.update(one, other)
         for i, output in enumerate(one):
-            if is_real(output):
+            if is_real(output) and (like[i] or not self.keep):
                 self.distances.setdefault(i, Distance()).update(output, other[i])
         if self.keep:
             self.kept[0].append(one)

@@ -11,20 +11,22 @@ seen; the length of that list is found by bisection.
 from __future__ import annotations
 
 import dataclasses
-from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
 import onnx_ir as ir
 
+from optimizer.calibrate import selection
 from optimizer.data import augment
 from optimizer.data.samples import Samples
 from optimizer.errors import BoundMissed, ConfigError, NothingToDo
-from optimizer.model import io
+from optimizer.model import cleanup, io, shapes
+from optimizer.model.passes import functions
 from optimizer.pipeline import bytes as bytes_in
 from optimizer.pipeline import common
+from optimizer.pipeline import quantize_words as words
 from optimizer.pipeline.common import Progress, Silent, Subject
-from optimizer.quantize import sensitivity
+from optimizer.quantize import half, sensitivity
 from optimizer.quantize.build import Candidate, Static
 from optimizer.quantize.existing import integer_nodes
 from optimizer.recipe import Quantize, Run
@@ -32,8 +34,8 @@ from optimizer.report.records import Accuracy, Latency, Result
 
 AUGMENTED = 10
 """Samples to calibrate on for each that is given, where they are augmented."""
-_USUAL_DROP, _USUAL_SQNR, _CHANCE = 0.01, 14.0, 1.5
-"""What is borne where no bound is given: share of the metric, decibels, answers."""
+_USUAL_SQNR = 14.0
+"""Decibels that are asked for where no bound is given."""
 _SYNTHETIC_SQNR = 20.0
 """The same in decibels on synthetic inputs: real ones come out worse, by 6 dB where it was measured."""
 _RACE_SECONDS = 4.0
@@ -58,8 +60,25 @@ def quantize(
         raise NothingToDo(f"{source} is quantized already ({found} integer nodes): give the float model it came from")
     io.check_target(target, force)
     about = common.prepare(source, model, run)
+    kind = half.kind(about.clean)
+    about = about if kind is None else _single(about, kind)
     result, candidate = _Work(about, step, run, progress or Silent()).best()
+    if kind is not None:
+        half.narrow(candidate.model, kind)
     return common.write(result, candidate.model, source, target, run, step, force=force)
+
+
+def _single(about: Subject, kind: ir.DataType) -> Subject:
+    """`about` with a clean model that computes in float32 what the given one holds in 16 bits."""
+    ready = about.model.clone()
+    functions.inline(ready)
+    shapes.infer(ready)
+    half.widen(ready)
+    notes = cleanup.clean(ready)
+    common.name_nodes(ready)
+    shapes.infer(ready)
+    first = f"{kind.name.lower()} computed in float32, as ONNX Runtime does on CPU"
+    return dataclasses.replace(about, clean=ready, notes=(first, *notes))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -124,7 +143,7 @@ class _Work:
             if bounded is not None:
                 found.append(bounded)
         if not found and self.step.max_drop is not None:
-            raise BoundMissed(_missed(min(missed, key=lambda one: one.accuracy.drop).accuracy, self.step.max_drop))
+            raise BoundMissed(words.missed(min(missed, key=lambda one: one.accuracy.drop).accuracy, self.step.max_drop))
         return found or [judged for judged in missed if judged.candidate.only_stored] or missed[-1:]
 
     def final(self, finalists: list[Judged]) -> tuple[Latency, ...]:
@@ -170,8 +189,21 @@ class _Work:
 
     def judge(self, candidate: Candidate) -> Judged:
         tick = self.progress.stage("comparing answers", len(self.judging))
-        found = common.accuracy(self.about.model, candidate.model, self.judging, self.run, self.step.metric, tick)
+        baseline, model, judging = self.comparable(candidate.model)
+        found = common.accuracy(baseline, model, judging, self.run, self.step.metric, tick)
         return Judged(candidate, found)
+
+    def comparable(self, model: ir.Model) -> tuple[ir.Model, ir.Model, Samples]:
+        """The original, `model`, and the samples, with outputs that can be compared one by one."""
+        first = self.about.clean if self.own_metric else selection.comparable(self.about.clean)
+        if first is self.about.clean:
+            return self.about.model, model, self.judging
+        return first, selection.comparable(model), dataclasses.replace(self.judging, labels=None)
+
+    @property
+    def own_metric(self) -> bool:
+        """Whether a function of the caller's judges."""
+        return ":" in (self.step.metric or "")
 
     def repaired(self, judged: Judged) -> Judged:
         """`judged`, or its repaired form where that brings the held-back samples' outputs closer."""
@@ -219,7 +251,7 @@ class _Work:
 
     @property
     def bound_name(self) -> str:
-        return "--max-drop" if self.step.max_drop is not None else f"a drop of {_USUAL_DROP:.0%}"
+        return "--max-drop" if self.step.max_drop is not None else f"a drop of {words.USUAL_DROP:.0%}"
 
     def holds(self, judged: Judged) -> bool:
         """Whether the answers keep to the bound. Without one, a drop of 1% (or of a single answer) is borne, as long
@@ -227,8 +259,8 @@ class _Work:
         found, bound = judged.accuracy, self.step.max_drop
         if bound is not None:
             return found.drop <= bound * max(abs(found.before), 1e-9)
-        near = found.drop <= _USUAL_DROP * abs(found.before) or found.lost <= _CHANCE
-        return near and found.sqnr_db >= (_SYNTHETIC_SQNR if found.synthetic else _USUAL_SQNR)
+        near = found.drop <= words.USUAL_DROP * abs(found.before) or found.lost <= words.CHANCE
+        return near and (self.own_metric or found.sqnr_db >= (_SYNTHETIC_SQNR if found.synthetic else _USUAL_SQNR))
 
     def describe(self, judged: Judged, latency: Latency | None) -> Result:
         """The result record of the chosen candidate."""
@@ -239,8 +271,8 @@ class _Work:
             latency_ms=latency,
             accuracy=judged.accuracy,
             nodes=judged.candidate.nodes,
-            steps=(*base.steps, *made, *judged.notes, _summary(judged.candidate)),
-            warnings=(*base.warnings, *_doubts(judged.accuracy, latency)),
+            steps=(*base.steps, *made, *judged.notes, words.summary(judged.candidate)),
+            warnings=(*base.warnings, *words.doubts(judged.accuracy, latency)),
         )
 
 
@@ -256,38 +288,3 @@ def multiplied(samples: Samples, step: Quantize, seed: int) -> Samples:
 def _plain(judged: Judged, latency: Latency) -> bool:
     """Whether this is the form that need not be faster, as long as it is not slower."""
     return judged.candidate.only_stored and latency.verdict != "slower"
-
-
-def _missed(accuracy: Accuracy, bound: float) -> str:
-    return (
-        f"{accuracy.metric} falls from {accuracy.before:.4f} to {accuracy.after:.4f} at best, "
-        f"more than --max-drop {bound:.2%} allows; nothing was written"
-    )
-
-
-def _summary(chosen: Candidate) -> str:
-    """What became of the nodes, in one line."""
-    if any(node.op_type == "MatMulNBits" for node in ir.traversal.RecursiveGraphIterator(chosen.model.graph)):
-        return f"{chosen.name} (MatMulNBits, activations rounded to int8 in each run), int8 storage for other weights"
-    if chosen.only_stored:
-        return "weights kept as int8 in the file and computed with in float: smaller, the same speed"
-    counted = Counter(node.action for node in chosen.nodes)
-    parts = [f"{counted[action]} {words}" for action, words in _ACTIONS.items() if counted[action]]
-    return f"{chosen.name}: {len(chosen.nodes)} nodes, {', '.join(parts)}"
-
-
-_ACTIONS = {
-    "int8": "in int8",
-    "dynamic": "in int8 with ranges found at run time",
-    "weights": "in float with int8 weights",
-    "float": "in float",
-}
-
-
-def _doubts(accuracy: Accuracy, latency: Latency | None) -> list[str]:
-    found = []
-    if accuracy.drop > _USUAL_DROP * abs(accuracy.before) and accuracy.lost > _CHANCE:
-        found.append(f"{accuracy.metric} drops by {accuracy.drop:.4f}: bound it with --max-drop, or give more --data")
-    if latency is None:
-        found.append("not timed (--no-measure): whether it is faster here is not known")
-    return found

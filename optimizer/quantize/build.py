@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import fnmatch
 import itertools
 import math
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -22,13 +21,14 @@ from optimizer.quantize import (
     priors,
     recover,
     recurrent,
+    select,
     static,
     statistics,
     storage,
     verify,
     weights,
 )
-from optimizer.quantize.groups import Group, Partition
+from optimizer.quantize.groups import Group
 from optimizer.quantize.head import Head
 from optimizer.quantize.plan import Plan
 from optimizer.quantize.qparams import QParams
@@ -84,7 +84,7 @@ class Static:
         tick: Callable[[], None] = lambda: None,
     ) -> None:
         self.model, self.feeds, self.step, self.threads = model, feeds, step, threads
-        found, self.kept_out = _selected(groups.partition(model), step)
+        found, self.kept_out = select.selected(groups.partition(model), step, model)
         self.inputs = ports.real(list(model.graph.inputs)) if step.inputs else ()
         self.outputs = ports.real(list(model.graph.outputs)) if step.outputs else ()
         self.statistics: Statistics = statistics.gather(
@@ -94,8 +94,8 @@ class Static:
         self.statistics.know({name: head.params for name, head in self.heads.items()})
         if synthetic:
             priors.believe(self.statistics, found.groups, model)
-        self.partition = _finite(found, self.statistics)
-        self.unwanted = _unwanted(model, step)
+        self.partition = select.finite(found, self.statistics)
+        self.unwanted = select.unwanted(model, step)
         self.vnni = machine.has_vnni() if step.target == "auto" else step.target in ("vnni", "arm64")
 
     def everything(self, held: Mapping[str, str] | None = None) -> Candidate:
@@ -244,42 +244,3 @@ class Static:
 
 
 _FOREIGN = "inside a subgraph, whose values are not calibrated"
-
-
-def _finite(found: Partition, seen: Statistics) -> Partition:
-    """`found` without the groups that read or write infinite values (masks): a finite range would change them."""
-    kept, floats = [], dict(found.floats)
-    for group in found.groups:
-        if any(seen.histograms[name].infinite for name in (*group.inputs, *group.outputs)):
-            floats |= dict.fromkeys(group.nodes, "its values are infinite or no numbers")
-        else:
-            kept.append(group)
-    return Partition(tuple(kept), floats)
-
-
-def _selected(found: Partition, step: Quantize) -> tuple[Partition, dict[str, str]]:
-    """The groups that --only and --exclude leave, and the reason for the nodes of the others."""
-    kept = [group for group in found.groups if _wanted(group, step)]
-    names = {group.name for group in kept}
-    out = {node: "left out on request" for group in found.groups if group.name not in names for node in group.nodes}
-    return Partition(tuple(kept), found.floats), out
-
-
-def _unwanted(model: ir.Model, step: Quantize) -> set[str]:
-    """The constants that nodes read which --only and --exclude keep out."""
-    every = ir.traversal.RecursiveGraphIterator(model.graph)
-    out = [node for node in every if not _matches((node.name or "", node.op_type), step)]
-    return {value.name or "" for node in out for value in node.inputs if value is not None and value.is_initializer()}
-
-
-def _wanted(group: Group, step: Quantize) -> bool:
-    return _matches((*group.nodes, group.op), step)
-
-
-def _matches(names: Sequence[str], step: Quantize) -> bool:
-    """Whether a node or group with these names and op is among those to quantize."""
-
-    def like(patterns: tuple[str, ...]) -> bool:
-        return any(fnmatch.fnmatchcase(name, pattern) for name in names for pattern in patterns)
-
-    return (not step.only or like(step.only)) and not like(step.exclude)

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
+from optimizer.calibrate.selection import comparable
 from optimizer.model.ports import Array, Feed
 from optimizer.quantize.build import Candidate, Static
 from optimizer.runtime.session import Options, Session, open_session
@@ -41,11 +42,12 @@ def bundles(
     assert candidate.plan is not None
     names = [group.name for group in candidate.plan.groups]
     size = -(-len(names) // BUNDLES)
-    reference = [run(open_session(static.model, Options(threads=static.threads)), feed) for feed in feeds]
+    original = open_session(comparable(static.model), Options(threads=static.threads))
+    reference = [run(original, feed) for feed in feeds]
     found = []
     for start in range(0, len(names), max(size, 1)):
         own = tuple(names[start : start + size])
-        session = open_session(static.alone(own, candidate), Options(threads=static.threads))
+        session = open_session(comparable(static.alone(own, candidate)), Options(threads=static.threads))
         error = noise(reference, [run(session, feed) for feed in feeds])
         gain = sum(costs[name][0] - costs[name][1] for name in own if name in costs) / 1000
         found.append(Bundle(own, error, max(gain, _LEAST_GAIN)))

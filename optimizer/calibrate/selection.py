@@ -1,0 +1,111 @@
+"""Outputs whose size the data decides, and what to compare instead.
+
+A detector ends in NonMaxSuppression: a score that moves by a hair changes which boxes come out, how many, and in what
+order, so that two such outputs cannot be subtracted. What can be compared is what the first selection reads.
+
+`comparable` gives a model whose outputs are those that depend on no selection, and for every selection that depends on
+no other, the real values that decide it: its float inputs, or for masks and indices the nearest float values that they
+are made of. They are called ``NODE:0``, ``NODE:1`` ... after the selecting node, which keeps its name in quantization.
+
+Selecting are NonMaxSuppression, NonZero, Unique and Compress, and nodes that hold one of these in a body; only if what
+they read depends on a product by weights (the masks of padding do not, and are the same in both models).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+
+import onnx_ir as ir
+
+from optimizer.model import shapes
+
+_SELECTORS = frozenset({"NonMaxSuppression", "NonZero", "Unique", "Compress"})
+_PRODUCTS = frozenset({"Conv", "ConvTranspose", "MatMul", "Gemm", "LSTM", "GRU", "RNN"})
+_REAL = frozenset({ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.DOUBLE, ir.DataType.BFLOAT16})
+
+
+def behind(model: ir.Model) -> set[str]:
+    """The names of the nodes of the main graph that a selection comes before, selecting nodes included."""
+    found = _selections(model)
+    return {node.name or "" for node in (*found.first, *found.later)}
+
+
+def comparable(model: ir.Model) -> ir.Model:
+    """A clone of `model` whose outputs can be compared one by one; `model` itself if its own can. Nodes and values
+    need names."""
+    if not _selections(model).first:
+        return model
+    copy = model.clone()
+    shapes.infer(copy)
+    found = _selections(copy)
+    selected = {value for node in (*found.first, *found.later) for value in node.outputs}
+    kept = [value for value in copy.graph.outputs if value not in selected]
+    for node in found.first:
+        for number, value in enumerate(dict.fromkeys(_deciding(node, found.computed))):
+            seen = ir.node("Identity", [value], num_outputs=1)
+            seen.outputs[0].name, seen.outputs[0].type = f"{node.name}:{number}", value.type
+            copy.graph.append(seen)
+            kept.append(seen.outputs[0])
+    copy.graph.outputs.clear()
+    copy.graph.outputs.extend(kept)
+    return copy
+
+
+@dataclasses.dataclass(frozen=True)
+class _Selections:
+    first: list[ir.Node]
+    """The selecting nodes that depend on no other."""
+    later: list[ir.Node]
+    """All nodes that depend on these."""
+    computed: set[ir.Value]
+    """What depends on a product by weights, and on no selection."""
+
+
+def _selections(model: ir.Model) -> _Selections:
+    found = _Selections([], [], set())
+    selected: set[ir.Value] = set()
+    for node in model.graph:
+        read = set(_read(node))
+        depends = not read.isdisjoint(found.computed)
+        if not read.isdisjoint(selected):
+            found.later.append(node)
+            selected.update(node.outputs)
+        elif depends and _selects(node):
+            found.first.append(node)
+            selected.update(node.outputs)
+        elif depends or node.op_type in _PRODUCTS:
+            found.computed.update(node.outputs)
+    return found
+
+
+def _deciding(node: ir.Node, computed: set[ir.Value]) -> Iterator[ir.Value]:
+    """The float values that decide what `node` selects."""
+    for value in _read(node):
+        producer = value.producer()
+        if value not in computed or producer is None:
+            continue
+        if value.dtype in _REAL:
+            yield value
+        else:
+            yield from _deciding(producer, computed)
+
+
+def _read(node: ir.Node) -> Iterator[ir.Value]:
+    """What a node reads, its bodies included."""
+    yield from (value for value in node.inputs if value is not None)
+    for body in _bodies(node):
+        inside = set(ir.traversal.RecursiveGraphIterator(body))
+        for inner in inside:
+            yield from (value for value in inner.inputs if value is not None and value.producer() not in inside)
+
+
+def _selects(node: ir.Node) -> bool:
+    inner = (one for body in _bodies(node) for one in ir.traversal.RecursiveGraphIterator(body))
+    return any(one.op_type in _SELECTORS and not one.domain for one in (node, *inner))
+
+
+def _bodies(node: ir.Node) -> Iterator[ir.Graph]:
+    for attribute in node.attributes.values():
+        if attribute.type == ir.AttributeType.GRAPH and not attribute.is_ref():
+            yield attribute.as_graph()

@@ -1,0 +1,48 @@
+"""What `optimize quantize` says of its result, in words."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import onnx_ir as ir
+
+from optimizer.quantize.build import Candidate
+from optimizer.report.records import Accuracy, Latency
+
+USUAL_DROP, CHANCE = 0.01, 1.5
+"""What is borne where no bound is given: share of the metric, answers."""
+
+
+def missed(accuracy: Accuracy, bound: float) -> str:
+    return (
+        f"{accuracy.metric} falls from {accuracy.before:.4f} to {accuracy.after:.4f} at best, "
+        f"more than --max-drop {bound:.2%} allows; nothing was written"
+    )
+
+
+def summary(chosen: Candidate) -> str:
+    """What became of the nodes, in one line."""
+    if any(node.op_type == "MatMulNBits" for node in ir.traversal.RecursiveGraphIterator(chosen.model.graph)):
+        return f"{chosen.name} (MatMulNBits, activations rounded to int8 in each run), int8 storage for other weights"
+    if chosen.only_stored:
+        return "weights kept as int8 in the file and computed with in float: smaller, the same speed"
+    counted = Counter(node.action for node in chosen.nodes)
+    parts = [f"{counted[action]} {words}" for action, words in _ACTIONS.items() if counted[action]]
+    return f"{chosen.name}: {len(chosen.nodes)} nodes, {', '.join(parts)}"
+
+
+_ACTIONS = {
+    "int8": "in int8",
+    "dynamic": "in int8 with ranges found at run time",
+    "weights": "in float with int8 weights",
+    "float": "in float",
+}
+
+
+def doubts(accuracy: Accuracy, latency: Latency | None) -> list[str]:
+    found = []
+    if accuracy.drop > USUAL_DROP * abs(accuracy.before) and accuracy.lost > CHANCE:
+        found.append(f"{accuracy.metric} drops by {accuracy.drop:.4f}: bound it with --max-drop, or give more --data")
+    if latency is None:
+        found.append("not timed (--no-measure): whether it is faster here is not known")
+    return found
