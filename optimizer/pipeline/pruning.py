@@ -6,6 +6,7 @@ and tokens to calibrate on are augmented where they are few: closed-form fits ha
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 
 import numpy as np
@@ -14,12 +15,14 @@ import onnx_ir as ir
 from optimizer.calibrate.gram import Gram
 from optimizer.calibrate.lstsq import Moments
 from optimizer.calibrate.run import observe
+from optimizer.calibrate.sparsify import Pattern
 from optimizer.data.augment import BLENDING, augmented, kind_of
 from optimizer.data.samples import Samples
 from optimizer.data.strengths import AUTO
 from optimizer.model.ports import Array
 from optimizer.pipeline import common
 from optimizer.pipeline.common import Progress, Subject
+from optimizer.pipeline.latency import table
 from optimizer.prune import response
 from optimizer.prune.consumers import consumers, give_biases
 from optimizer.prune.groups import Axes, Bools
@@ -27,7 +30,9 @@ from optimizer.prune.importance import CRITERIA, WIDEST, Criterion, Scores, curv
 from optimizer.prune.prepare import prepare
 from optimizer.prune.remove import mask, replace
 from optimizer.prune.repair import repair
+from optimizer.prune.sparse import Costs
 from optimizer.prune.structured import Mend, unmended
+from optimizer.prune.times import Curve
 from optimizer.recipe import Prune, Run
 
 ENOUGH = 160
@@ -55,6 +60,8 @@ class Calibration:
         self.base = prepare(about.clean)
         if self.mends:
             give_biases(self.base)
+        self.prices: dict[Pattern, tuple[list[Costs], list[float]]] = {}
+        """What unstructured pruning has found out, by pattern: costs of weights, and what they are worth."""
         self._moments: dict[str, Moments] | None = None
         self._scores: dict[tuple[tuple[str, int], ...], Scores] = {}
 
@@ -127,12 +134,18 @@ class Calibration:
         observe(self.base, samples, watched, threads=self.run.threads, tick=tick)
         return {key: _moments(gram) for key, gram in grams.items() if gram.count}
 
+    @functools.cached_property
+    def table(self) -> dict[str, Curve]:
+        """What each layer of the base takes at several widths."""
+        self.progress.stage("timing layers at several widths")
+        return table(self.about, self.base, self.step, self.run)
+
     def mend(self, axes: Axes, model: ir.Model) -> Mend:
         """The repair of `model` for a choice of labels."""
 
         def mended(dropped: Bools) -> Mapping[str, Array]:
             tick = self.progress.stage("repairing what is left")
-            args = (axes, dropped, self.base, model, self.feeds)
+            args = (axes, dropped, self.base, model, self.feeds())
             found = repair(*args, threads=self.run.threads, tick=tick).constants
             better = self._noise(axes, dropped, model, found) < self._noise(axes, dropped, model, {})
             return found if better else {}

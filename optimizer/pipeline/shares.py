@@ -1,8 +1,10 @@
-"""How much to prune where the bound is on something else than size: a search over the share of MACs that stays.
+"""How much to prune where the bound is not on size: a search over a share that stays.
 
-By latency: the share whose measured time is nearest to the wanted one. Time falls with the share, but in steps and with
-noise, so the bracket is cut where a straight line between its ends says (kept off the ends), a few times.
-By drop: the smallest share whose answers hold, by bisection; the first try is the smallest step.
+By latency: the expected share of the time whose measured share is nearest to the wanted one. What is measured falls
+with what is expected, but in steps and with noise, so the bracket is cut where a straight line between its ends says
+(kept off the ends), a few times.
+By drop: the smallest share of MACs (of weights that are not zero) whose answers hold, by bisection; the first try is
+the smallest step.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ from optimizer.errors import BoundMissed
 NEAR = 0.05
 """A latency counts as met within this share of the wanted one."""
 SMALLEST_STEP = 0.95
-"""The share of MACs that stays after the least pruning that is tried."""
+"""The share that stays after the least pruning that is tried."""
 _LEAST = 0.1
 _TRIES = 8
 _HALVINGS = 4
@@ -24,7 +26,7 @@ Found = TypeVar("Found")
 
 
 def by_latency(measure: Callable[[float], float | None], wanted: float) -> tuple[float, float]:
-    """The share of MACs, and what it measured, nearest to the `wanted` share of the time (both in 0..1).
+    """The expected share, and the measured one, nearest to the `wanted` share of the time (all in 0..1).
 
     `measure` returns None where a share is out of reach. Raises `BoundMissed` if none comes within `NEAR` of `wanted`.
     """
@@ -40,7 +42,7 @@ def by_latency(measure: Callable[[float], float | None], wanted: float) -> tuple
         low, high = (low, (share, found)) if found is not None and found > wanted else ((share, found or 0.0), high)
         share = _between(low, high, wanted)
     if best is None or abs(best[1] - wanted) > NEAR * wanted:
-        near = f"the nearest is {best[1]:.2f} with {best[0]:.0%} of the MACs" if best else "no share can be reached"
+        near = f"the nearest is {best[1]:.2f}" if best else "no share can be reached"
         raise BoundMissed(f"--latency {wanted:g} is not met within {NEAR:.0%}: {near}; nothing was written")
     return best
 
@@ -51,15 +53,15 @@ def _between(low: tuple[float, float], high: tuple[float, float], wanted: float)
     return a + (b - a) * min(max(part, 0.2), 0.8)
 
 
-def by_drop(attempt: Callable[[float], Found | None]) -> Found:
-    """What the smallest share that holds gave; `attempt` returns None for one that does not.
+def by_drop(attempt: Callable[[float], Found | None], what: str) -> Found:
+    """What the smallest share of `what` that holds gave; `attempt` returns None for one that does not.
 
     Raises `BoundMissed` if not even the smallest step holds.
     """
     best = attempt(SMALLEST_STEP)
     if best is None:
         raise BoundMissed(
-            f"not even removing {1 - SMALLEST_STEP:.0%} of the MACs holds --max-drop; nothing was written"
+            f"not even with {1 - SMALLEST_STEP:.0%} of the {what} gone does --max-drop hold; nothing was written"
         )
     low, high = _LEAST, SMALLEST_STEP
     for _ in range(_HALVINGS):

@@ -25,6 +25,8 @@ from optimizer.prune.weights import Weight, weights
 from optimizer.recipe import Prune
 from optimizer.report.records import Change, FrozenAxis
 
+PROBED = 0.5
+"""The share of a weight that goes when it is measured what that does to the outputs."""
 NO_FASTER = (
     "zeros make no model faster in ONNX Runtime on CPU, only its compressed file smaller: for speed, --structured"
 )
@@ -41,48 +43,47 @@ def zeroed(work: Calibration, step: Prune) -> tuple[ir.Model, tuple[FrozenAxis, 
         raise NothingToDo("no float weight of this model can lose entries" + (f" as {step.pattern}" if frozen else ""))
     choice = _choice(work, step, fit, pattern, share)
     tick = work.progress.stage("choosing and fitting weights", len(choice))
-    feeds = work.feeds if work.mends and work.name == "obs" else None
-    return sparse(work.base, choice, pattern, feeds, threads=work.run.threads, tick=tick), frozen
+    feeds = work.feeds() if work.mends and work.name == "obs" else None
+    return sparse(work.base, choice, feeds, threads=work.run.threads, tick=tick), frozen
 
 
 def _choice(
     work: Calibration, step: Prune, fit: Sequence[Weight], pattern: Pattern, share: float
 ) -> list[tuple[Costs, float]]:
     """The costs of every weight, and the share of it that goes."""
-    known = {} if work.name in ("magnitude", "random") else work.moments
-    own = [known.get(one.consumer.node.name or "") if one.consumer is not None else None for one in fit]
-    prices = [priced(one, work.name, moments, pattern, work.run.seed) for one, moments in zip(fit, own, strict=True)]
     scope = step.scope if step.scope != "auto" else "global" if work.weighs else "layer"
-    if pattern.stay is not None or scope == "layer":
-        return list(zip(prices, shares(prices, [], share, "layer"), strict=True))
-    factors = [1.0] * len(prices)
-    if work.weighs:
-        outputs = Outputs(work.base, list(work.aside()), work.run.threads)
-        tick = work.progress.stage("measuring what each weight is worth", len(prices))
-        factors = [
-            _worth(work, one, moments, pattern, share, outputs, tick) for one, moments in zip(prices, own, strict=True)
-        ]
+    if pattern not in work.prices:
+        weighs = work.weighs and pattern.stay is None and scope == "global"
+        work.prices[pattern] = _prices(work, fit, pattern, weighs)
+    prices, factors = work.prices[pattern]
+    scope = "layer" if pattern.stay is not None else scope
     return list(zip(prices, shares(prices, factors, share, scope), strict=True))
 
 
-def _worth(
-    work: Calibration,
-    one: Costs,
-    moments: Moments | None,
-    pattern: Pattern,
-    share: float,
-    outputs: Outputs,
-    tick: Callable[[], None],
-) -> float:
+def _prices(
+    work: Calibration, fit: Sequence[Weight], pattern: Pattern, weighs: bool
+) -> tuple[list[Costs], list[float]]:
+    """What entries of every weight cost, and by how much to multiply that so that weights can be compared."""
+    known = {} if work.name in ("magnitude", "random") else work.moments
+    own = [known.get(one.consumer.node.name or "") if one.consumer is not None else None for one in fit]
+    prices = [priced(one, work.name, moments, pattern, work.run.seed) for one, moments in zip(fit, own, strict=True)]
+    if not weighs:
+        return prices, [1.0] * len(prices)
+    outputs = Outputs(work.base, list(work.aside()), work.run.threads)
+    tick = work.progress.stage("measuring what each weight is worth", len(prices))
+    return prices, [_worth(work, one, moments, outputs, tick) for one, moments in zip(prices, own, strict=True)]
+
+
+def _worth(work: Calibration, one: Costs, moments: Moments | None, outputs: Outputs, tick: Callable[[], None]) -> float:
     tick()
-    return factor(one, share, work.base, outputs, _alone(work, one, moments, pattern, share))
+    return factor(one, PROBED, work.base, outputs, _alone(work, one, moments, PROBED))
 
 
-def _alone(work: Calibration, one: Costs, moments: Moments | None, pattern: Pattern, share: float) -> dict[str, Array]:
+def _alone(work: Calibration, one: Costs, moments: Moments | None, share: float) -> dict[str, Array]:
     """The constants of one weight, pruned alone."""
     if moments is None or one.weight.consumer is None or not work.mends:
-        return plainly(one, share, pattern)
-    return written(one.weight.consumer, fitting(one, moments, share, pattern, RIDGES[0]))
+        return plainly(one, share)
+    return written(one.weight.consumer, fitting(one, moments, share, RIDGES[0]))
 
 
 def told(before: ir.Model, after: ir.Model, step: Prune) -> tuple[str, Change[int]]:

@@ -20,9 +20,10 @@ import numpy as np
 import onnx_ir as ir
 
 from optimizer.calibrate.lstsq import Fit, Moments, Pairs, fit, shifted
+from optimizer.calibrate.pieces import Feeds
 from optimizer.model.ports import Array
 from optimizer.prune.consumers import Consumer, array, consumers
-from optimizer.prune.forward import Feeds, forward
+from optimizer.prune.forward import forward
 from optimizer.prune.groups import Axes, Bools
 from optimizer.prune.remove import mask
 

@@ -22,10 +22,11 @@ import numpy as np
 import onnx_ir as ir
 
 from optimizer.calibrate.lstsq import Fit, Moments, Pairs, fit, fitted_to
+from optimizer.calibrate.pieces import Feeds
 from optimizer.calibrate.sparsify import Pattern, costs, sparsify
 from optimizer.model.ports import Array
 from optimizer.prune.consumers import Consumer
-from optimizer.prune.forward import Feeds, forward
+from optimizer.prune.forward import forward
 from optimizer.prune.remove import replace
 from optimizer.prune.repair import LEAST_ROWS, written
 from optimizer.prune.response import Outputs
@@ -39,17 +40,19 @@ _HALVINGS = 50
 
 @dataclasses.dataclass(frozen=True)
 class Costs:
-    """What entries of one weight cost, [G, units]; `rows` is the shape [O, K] of each group's matrix."""
+    """What entries of one weight, or blocks of them, cost: [rows, columns], as `Pattern.gathered` gives them."""
 
     weight: Weight
     units: Array
+    pattern: Pattern
 
-    def counts(self, share: float) -> list[int]:
-        """How many units of each group go, if this share of all goes, the cheapest first."""
-        going = round(share * self.units.size)
-        order = np.argsort(self.units, axis=None, kind="stable")[:going]
-        found: list[int] = np.bincount(order // self.units.shape[1], minlength=len(self.units)).tolist()
-        return found
+    def count(self, share: float) -> int:
+        """How many units are this share of all."""
+        return round(share * self.units.size)
+
+    def gone(self, share: float) -> Array:
+        """Which entries of the weight go if this share of all units does, the cheapest first: [G, O, K]."""
+        return self.pattern.lowest(self.units, self.count(share)).reshape(self.weight.rows().shape)
 
 
 def priced(weight: Weight, criterion: str, moments: Moments | None, pattern: Pattern, seed: int = 0) -> Costs:
@@ -59,15 +62,15 @@ def priced(weight: Weight, criterion: str, moments: Moments | None, pattern: Pat
     if criterion == "random":
         found = np.random.default_rng([seed, rows.size]).random(rows.shape)
     elif moments is not None and criterion in ("wanda", "obs"):
-        second = np.broadcast_to(moments.own, (len(rows), *moments.own.shape[1:]))
-        per = costs if criterion == "obs" else _variances
-        found = np.stack([per(row, own) for row, own in zip(rows, second, strict=True)])
-    return Costs(weight, np.stack([pattern.gathered(one).reshape(-1) for one in found]))
+        centred = criterion == "obs" and weight.consumer is not None and weight.consumer.bias is not None
+        second = (moments.centred() if centred else moments).own
+        found = (costs if criterion == "obs" else _variances)(rows, second)
+    return Costs(weight, pattern.gathered(found.reshape(-1, rows.shape[2])), pattern)
 
 
 def _variances(weight: Array, second: Array) -> Array:
     whole = max(float(np.sum((weight @ second) * weight)), 1e-30)
-    return np.asarray(np.square(weight) * np.diag(second) / whole)
+    return np.asarray(np.square(weight) * np.einsum("gkk->gk", second)[:, None] / whole)
 
 
 def shares(priced_: Sequence[Costs], factors: Sequence[float], share: float, scope: str) -> list[float]:
@@ -95,48 +98,32 @@ def factor(one: Costs, share: float, model: ir.Model, outputs: Outputs, constant
     return outputs.noise(copy) / max(float(going.sum()), 1e-30)
 
 
-def plainly(one: Costs, share: float, pattern: Pattern) -> dict[str, Array]:
+def plainly(one: Costs, share: float) -> dict[str, Array]:
     """The weight with a share of it zero and nothing fitted."""
-    rows = one.weight.rows()
-    return {one.weight.name: one.weight.stored(np.where(_gone(one, rows.shape, share, pattern), 0, rows))}
+    return {one.weight.name: one.weight.stored(np.where(one.gone(share), 0, one.weight.rows()))}
 
 
-def _gone(one: Costs, shape: tuple[int, ...], share: float, pattern: Pattern) -> Array:
-    groups = zip(one.units, one.counts(share), strict=True)
-    if pattern.stay is None and pattern.rows * pattern.columns > 1:
-        return np.stack([_spread(units, count, shape, pattern) for units, count in groups])
-    return np.stack([pattern.cheapest(units.reshape(shape[1:]), count) for units, count in groups])
-
-
-def _spread(units: Array, count: int, shape: tuple[int, ...], pattern: Pattern) -> Array:
-    gone = np.zeros(len(units), np.bool_)
-    gone[np.argsort(units, kind="stable")[:count]] = True
-    blocks = gone.reshape(shape[1] // pattern.rows, -1)
-    return np.asarray(np.repeat(np.repeat(blocks, pattern.rows, 0), pattern.columns, 1))
-
-
-def fitting(one: Costs, moments: Moments, share: float, pattern: Pattern, ridge: float) -> Fit:
+def fitting(one: Costs, moments: Moments, share: float, ridge: float) -> Fit:
     """The consumer's weight with a share of it gone, the rest fitted to what it reads now."""
     consumer = one.weight.consumer
     assert consumer is not None
     rows, bias = consumer.rows(), consumer.bias is not None
     start = fit(rows, moments, np.ones((len(rows), rows.shape[2]), np.bool_), bias, ridge).weight
     own = (moments.centred() if bias else moments).own
-    parts = zip(start, np.broadcast_to(own, (len(rows), *own.shape[1:])), one.counts(share), strict=True)
-    return fitted_to(rows, np.stack([sparsify(*part, pattern, ridge) for part in parts]), moments, bias)
+    return fitted_to(rows, sparsify(start, own, one.count(share), one.pattern, ridge), moments, bias)
 
 
-def mended(one: Costs, share: float, pattern: Pattern, seen: Pairs, unseen: Pairs) -> dict[str, Array]:
+def mended(one: Costs, share: float, seen: Pairs, unseen: Pairs) -> dict[str, Array]:
     """New constants of a weight: of the plain form and the fitted ones, what errs least on unseen rows."""
     consumer = one.weight.consumer
     assert consumer is not None
     if min(seen.count, unseen.count) < LEAST_ROWS:
-        return plainly(one, share, pattern)
+        return plainly(one, share)
     rows, held = consumer.rows(), unseen.moments()
-    kept, bias = ~_gone(one, rows.shape, share, pattern), consumer.bias is not None
+    kept, bias = ~one.gone(share), consumer.bias is not None
     forms: list[Callable[[Moments], Fit]] = [
         lambda moments: fitted_to(rows, rows * kept, moments, bias),
-        *(lambda moments, ridge=ridge: fitting(one, moments, share, pattern, ridge) for ridge in RIDGES),
+        *(lambda moments, ridge=ridge: fitting(one, moments, share, ridge) for ridge in RIDGES),
     ]
     best = int(np.argmin([form(seen.moments()).error(rows, held) for form in forms]))
     seen.merge(unseen)
@@ -146,7 +133,6 @@ def mended(one: Costs, share: float, pattern: Pattern, seen: Pairs, unseen: Pair
 def sparse(
     model: ir.Model,
     chosen: Sequence[tuple[Costs, float]],
-    pattern: Pattern,
     feeds: Feeds | None,
     *,
     threads: int = 1,
@@ -156,13 +142,13 @@ def sparse(
     working = model.clone()
     for one, share in chosen:
         if one.weight.consumer is None or feeds is None:
-            replace(working.graph, plainly(one, share, pattern))
+            replace(working.graph, plainly(one, share))
     if feeds is not None:
         by_node = {one.weight.consumer.node: (one, share) for one, share in chosen if one.weight.consumer is not None}
 
         def mending(consumer: Consumer, seen: Pairs, unseen: Pairs) -> Mapping[str, Array]:
             one, share = by_node[consumer.node]
-            return mended(one, share, pattern, seen, unseen)
+            return mended(one, share, seen, unseen)
 
         found = [one.weight.consumer for one, _ in chosen if one.weight.consumer is not None]
         forward(found, model, working, feeds, mending, threads=threads, tick=tick)

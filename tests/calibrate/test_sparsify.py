@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from optimizer.calibrate.sparsify import Pattern, costs, parse, sparsify
+from optimizer.calibrate.sparsify import Pattern, costs, damped, parse, refitted, sparsify
 from optimizer.errors import ConfigError
 
 RNG = np.random.default_rng(5)
 SAMPLES = RNG.normal(size=(4000, 96)) @ RNG.normal(size=(96, 96)) * RNG.uniform(0.1, 2, 96)
-SECOND = SAMPLES.T @ SAMPLES / len(SAMPLES)
-WEIGHT = RNG.normal(size=(16, 96))
+SECOND = (SAMPLES.T @ SAMPLES / len(SAMPLES))[None]
+WEIGHT = RNG.normal(size=(1, 16, 96))
 
 
 def error(found: np.ndarray) -> float:
@@ -35,12 +35,31 @@ def test_the_rest_makes_up_for_what_is_gone() -> None:
 def test_one_zero_costs_what_is_foretold() -> None:
     foretold = costs(WEIGHT, SECOND, ridge=1e-9)
     whole = np.sum((WEIGHT @ SECOND) * WEIGHT)
-    last = SECOND.shape[0] - 1
     found = WEIGHT.copy()
-    inner = np.linalg.inv(SECOND)
-    found[3] -= WEIGHT[3, last] / inner[last, last] * inner[last]
-    assert found[3, last] == pytest.approx(0, abs=1e-9)
-    assert foretold[3, last] == pytest.approx(error(found) / whole, rel=1e-3)
+    inner = np.linalg.inv(SECOND[0])
+    found[0, 3] -= WEIGHT[0, 3, -1] / inner[-1, -1] * inner[-1]
+    assert found[0, 3, -1] == pytest.approx(0, abs=1e-9)
+    assert foretold[0, 3, -1] == pytest.approx(error(found) / whole, rel=1e-3)
+
+
+def test_rows_are_fitted_as_well_as_zeros_allow() -> None:
+    gone = RNG.random((4, 96)) < 0.5
+    best = WEIGHT[0, :4].copy()
+    inverse = np.linalg.inv(damped(SECOND)[0])
+    for row, out in zip(best, gone, strict=True):
+        row -= np.linalg.solve(inverse[np.ix_(out, out)], row[out]) @ inverse[out]
+    found = refitted(WEIGHT[:, :4], np.where(gone, 0, WEIGHT[:, :4]), damped(SECOND))[0]
+    lost, least = ((row - WEIGHT[0, :4]) @ damped(SECOND)[0] * (row - WEIGHT[0, :4]) for row in (found, best))
+    assert np.all(found[gone] == 0)
+    assert lost.sum() == pytest.approx(least.sum(), rel=0.01)
+
+
+def test_groups_are_ranked_together_and_fitted_apart() -> None:
+    weight, second = np.concatenate([WEIGHT, 0.1 * WEIGHT]), np.concatenate([SECOND, SECOND])
+    found = sparsify(weight, second, weight.size // 2, Pattern())
+    assert np.mean(found[1] == 0) > 0.7 > 0.3 > np.mean(found[0] == 0)
+    alone = sparsify(WEIGHT, SECOND, int((found[0] == 0).sum()), Pattern())
+    assert np.mean((alone[0] == 0) == (found[0] == 0)) > 0.97
 
 
 def test_two_of_every_four_stay() -> None:

@@ -26,12 +26,12 @@ def test_a_latency_that_cannot_be_met_is_refused_with_the_nearest() -> None:
 
 
 def test_the_smallest_share_that_holds_is_taken() -> None:
-    assert by_drop(lambda share: share if share >= 0.52 else None) == pytest.approx(0.52, abs=0.06)
+    assert by_drop(lambda share: share if share >= 0.52 else None, "MACs") == pytest.approx(0.52, abs=0.06)
 
 
 def test_a_smallest_step_that_misses_is_refused() -> None:
-    with pytest.raises(BoundMissed, match="not even removing 5%"):
-        by_drop(lambda share: None)
+    with pytest.raises(BoundMissed, match="5% of the weights"):
+        by_drop(lambda share: None, "weights")
 
 
 def test_a_recipe_has_one_target() -> None:

@@ -84,7 +84,7 @@ def test_repair_brings_unseen_answers_closer_and_removed_still_equals_masked(tex
         model, masked = base.clone(), base.clone()
         axes = analyse(model)
         dropped = some_labels(axes, 0.4, seed=2)
-        constants = repair(axes, dropped, base, model, lambda: fitting).constants if mended else {}
+        constants = repair(axes, dropped, base, model, fitting).constants if mended else {}
         carry_out(axes, model, masked, dropped, constants)
         assert np.allclose(outputs(model, unseen), outputs(masked, unseen), atol=1e-4)
         found.append(np.square(outputs(model, unseen) - outputs(base, unseen)).mean())
@@ -95,7 +95,7 @@ def test_repair_where_nothing_goes_changes_nothing() -> None:
     base = net(CONVS)
     model = base.clone()
     axes = analyse(model)
-    constants = repair(axes, axes.none(), base, model, lambda: samples(base, 0)[:24]).constants
+    constants = repair(axes, axes.none(), base, model, samples(base, 0)[:24]).constants
     remove.replace(model.graph, constants)
     unseen = samples(base, 5)[:8]
     assert np.allclose(outputs(model, unseen), outputs(base, unseen), atol=1e-3)
@@ -105,7 +105,7 @@ def test_repair_leaves_weights_alone_where_there_are_hardly_any_rows() -> None:
     base = net(TOKENS)
     model = base.clone()
     axes = analyse(model)
-    found = repair(axes, some_labels(axes, 0.4, 0), base, model, lambda: samples(base, 0)[:1])
+    found = repair(axes, some_labels(axes, 0.4, 0), base, model, samples(base, 0)[:1])
     assert not found.constants and found.left == 3
 
 

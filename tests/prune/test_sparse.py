@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from optimizer.errors import ConfigError, NothingToDo
+from optimizer.calibrate.sparsify import Pattern
+from optimizer.errors import BoundMissed, ConfigError, NothingToDo
 from optimizer.model import io
 from optimizer.pipeline.prune import prune
 from optimizer.prune.sparse import Costs, shares
@@ -83,10 +84,25 @@ def test_recurrent_weights_lose_entries_too(tmp_path: Path) -> None:
 
 def test_what_costs_less_loses_more_and_the_whole_share_is_met() -> None:
     cheap, dear = (
-        Costs(one, np.ones((1, 384)) * np.linspace(1, 2, 384)) for one in weights(net(TOKENS).graph, (), ())[:1] * 2
+        Costs(one, np.linspace(1, 2, 384).reshape(32, 12), Pattern())
+        for one in weights(net(TOKENS).graph, (), ())[:1] * 2
     )
     found = shares([cheap, dear], [1.0, 1.5], 0.5, "global")
     assert found[0] > 0.6 and found[1] < 0.4 and sum(found) == pytest.approx(1.0, abs=0.01)
+
+
+def test_as_many_weights_go_as_the_bound_on_the_drop_allows(given: tuple[Path, Run]) -> None:
+    step = Prune(max_drop=0.05, metric="cosine", structured=False, measure=False)
+    result = pruned(given, step)
+    assert result.accuracy is not None and result.accuracy.drop <= 0.05 * result.accuracy.before
+    found = list(zeros(given[0].with_name("net.pruned.onnx")).values())
+    assert max(found) > 0.2
+
+
+def test_a_bound_that_no_zeros_hold_is_refused_in_terms_of_weights(given: tuple[Path, Run]) -> None:
+    with pytest.raises(BoundMissed, match="5% of the weights gone"):
+        pruned(given, Prune(max_drop=0.0, metric="sqnr", structured=False, measure=False))
+    assert not given[0].with_name("net.pruned.onnx").exists()
 
 
 @pytest.mark.parametrize(

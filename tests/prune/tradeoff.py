@@ -17,8 +17,8 @@ import numpy as np
 import onnx_ir as ir
 
 from optimizer.pipeline import common
-from optimizer.pipeline.prune import carry_out
 from optimizer.pipeline.pruning import Calibration
+from optimizer.pipeline.settle import carry_out
 from optimizer.recipe import Prune, Run
 from optimizer.runtime.session import open_session
 
