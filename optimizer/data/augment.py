@@ -18,7 +18,7 @@ import numpy as np
 from optimizer.data import convert, strengths
 from optimizer.data.samples import Reader, Samples
 from optimizer.data.strengths import AUTO, SUITS, Kind, Range
-from optimizer.data.warp import Map
+from optimizer.data.warp import Map, Read, bilinear
 from optimizer.errors import ConfigError
 from optimizer.model.ports import Array, Feed
 
@@ -35,6 +35,8 @@ class Augmentation:
 
     flips: str
     strengths: Mapping[str, Range]
+    read: Read = bilinear
+    """How turned images are interpolated: a faster way may be put in."""
 
     def apply(self, feed: Feed, random: np.random.Generator) -> dict[str, Array]:
         """One sample, changed. Shapes and dtypes stay."""
@@ -84,7 +86,7 @@ class Augmentation:
 
     def _one_image(self, image: Array, random: np.random.Generator) -> Array:
         where = self._map(random)
-        moved = image.astype(np.float32) if where.identity else where.apply(image)
+        moved = image.astype(np.float32) if where.identity else where.apply(image, self.read)
         if "colour" in self.strengths:
             gain, more = random.uniform(*self.strengths["colour"], (2, len(moved), 1, 1)).astype(np.float32)
             moved = moved * (1 + gain) + more * moved.std()

@@ -13,10 +13,14 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Callable
 
 import numpy as np
 
 from optimizer.model.ports import Array
+
+Read = Callable[[Array, Array, Array], Array]
+"""What reads an image (C, H, W) at real coordinates x and y (H, W), as `bilinear` does."""
 
 
 @dataclasses.dataclass
@@ -36,8 +40,8 @@ class Map:
     def identity(self) -> bool:
         return self == Map()
 
-    def apply(self, image: Array) -> Array:
-        """`image` of shape (C, H, W), any real dtype, as float32 of the same shape."""
+    def apply(self, image: Array, read: Read | None = None) -> Array:
+        """`image` of shape (C, H, W), any real dtype, as float32 of the same shape; `read` stands in for `bilinear`."""
         height, width = image.shape[1:]
         if not self.angle and not self.shear:
             return self._straight(image)
@@ -47,7 +51,7 @@ class Map:
         cosine, sine = (f(math.radians(self.angle)) / self.zoom for f in (math.cos, math.sin))
         from_x = cosine * x - sine * y - self.shift_x * width + (width - 1) / 2
         from_y = sine * x + cosine * y - self.shift_y * height + (height - 1) / 2
-        return bilinear(image, from_x, from_y)
+        return (read or bilinear)(image, from_x, from_y)
 
     def _straight(self, image: Array) -> Array:
         """Without a turn rows and columns are independent: interpolated one after the other, several times faster."""

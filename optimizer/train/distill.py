@@ -36,7 +36,7 @@ from optimizer.train.loop import Loop, Watch, Where
 from optimizer.train.parameters import Parameters
 from optimizer.train.rates import best_rate
 from optimizer.train.rows import ROWS
-from optimizer.train.suited import suited
+from optimizer.train.suited import reader, suited
 from optimizer.train.supply import Supply
 from optimizer.train.table import key
 from optimizer.train.teacher import Teacher
@@ -120,19 +120,21 @@ def distill(
 
 def prepare(student: ir.Model, teacher: ir.Model, samples: Samples, step: Finetune, seed: int, threads: int) -> Trainer:
     """Student and teacher, matched and ready to be trained."""
-    evaluator = Evaluator(student)
-    parameters = Parameters(evaluator, student)
-    if not parameters.count:
-        raise BoundMissed("nothing in the student can change: no weight was found that feeds an operator")
     inputs = matching.inputs(student, teacher)
     first, second = samples[0], samples[1]
     examples = _examples(teacher, samples, (), threads)
     outputs = matching.outputs(student, teacher, step.outputs, examples, step.loss)
+    evaluator = Evaluator(student, [output.student for output in outputs])
+    parameters = Parameters(evaluator, student)
+    if not parameters.count:
+        raise BoundMissed("nothing in the student can change: no weight was found that feeds an operator")
     if step.labels and (samples.labels is None or not any(output.kind in ("kl", "logits") for output in outputs)):
         raise ConfigError("the label loss needs labels in --data and an output of class scores: leave it out")
     guide = Teacher(teacher, (), threads)
     step = dataclasses.replace(step, augment=suited(step.augment, samples, guide, outputs, seed))
     augmentation = augment.choose(step.augment, samples)
+    if augmentation is not None:
+        augmentation = dataclasses.replace(augmentation, read=reader(evaluator.torch))
     trainer = Trainer(evaluator, parameters, guide, inputs, outputs, {}, step, augmentation)
     _check_shapes(trainer, first, examples)
     if step.features:
@@ -177,19 +179,20 @@ def check(model: ir.Model, trainer: Trainer, feed: Feed, threads: int) -> float:
     session = open_session(model, Options(threads=threads))
     own = dict(zip(session.outputs, session.run(trainer.inputs.feed(feed)), strict=True))
     found = trainer.peek(feed, list(own))
-    worst = max((_apart(found[name], array) for name, array in own.items() if array.dtype.kind == "f"), default=0.0)
-    if not worst <= _tolerance(trainer.evaluator.model):
+    worst = max((_apart(found[name], own[name]) for name in found if own[name].dtype.kind == "f"), default=0.0)
+    if not worst <= _tolerance(trainer.evaluator):
         raise ConfigError(
             f"torch and ONNX Runtime differ by {worst:.2g} of the output on this model: it cannot be trained faithfully"
         )
     return worst
 
 
-def _tolerance(model: ir.Model) -> float:
-    if any(ROWS[key(node)].rounds for graph in model.graphs() for node in graph):
+def _tolerance(evaluator: Evaluator) -> float:
+    nodes = evaluator.every_node()
+    if any(ROWS[key(node)].rounds for node in nodes):
         return QUANTIZED_PARITY
-    half = any(value.dtype in HALF for graph in model.graphs() for node in graph for value in node.outputs)
-    return HALF_PARITY if half or any(value.dtype in HALF for value in model.graph.initializers.values()) else PARITY
+    half = any(value is not None and value.dtype in HALF for node in nodes for value in (*node.inputs, *node.outputs))
+    return HALF_PARITY if half else PARITY
 
 
 def _apart(found: Array, expected: Array) -> float:

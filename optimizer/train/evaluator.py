@@ -2,7 +2,8 @@
 
 The graph is taken as it is (functions inlined in a copy): nodes run in order, each through its row of the table.
 Integers and shapes are computed eagerly with the rest, so nothing has to be folded and dynamic sizes just work; a
-subgraph sees the values of the graphs around it. A value is dropped after its last use, unless autograd holds it.
+subgraph sees the values of the graphs around it. A value is dropped after its last use, unless autograd holds it. What
+no wanted value needs is not run, so an op without a row does no harm there.
 
 The caller may replace any constant by name, which is how parameters come in (`optimizer.train.parameters`).
 """
@@ -49,21 +50,28 @@ def inlined(model: ir.Model) -> ir.Model:
     return copy
 
 
-def missing_rows(model: ir.Model) -> list[str]:
-    """The ops of `model` (functions inlined, subgraphs included) that no row covers, sorted."""
-    nodes = (node for graph in inlined(model).graphs() for node in graph)
-    return sorted({key(node) for node in nodes} - set(ROWS))
+def missing_rows(model: ir.Model, wanted: Sequence[str] = ()) -> list[str]:
+    """The ops of `model` (functions inlined, subgraphs included) that the values `wanted` (none: the outputs) need and
+    no row covers, sorted."""
+    return sorted({key(node) for node in _deep(_needed(inlined(model).graph, wanted))} - set(ROWS))
 
 
 class Evaluator:
-    """Runs `model` in torch. Raises `Unsupported`, naming the ops, when the table lacks rows."""
+    """Computes the values of `model` named in `wanted`, all outputs where there are none, in torch.
 
-    def __init__(self, model: ir.Model) -> None:
-        if missing := missing_rows(model):
-            raise Unsupported(f"no gradients for the ops {', '.join(missing)}: the model cannot be trained")
+    Raises `Unsupported`, naming the ops, when the table lacks rows.
+    """
+
+    def __init__(self, model: ir.Model, wanted: Sequence[str] = ()) -> None:
+        if missing := missing_rows(model, wanted):
+            raise Unsupported(
+                f"no gradients for the ops {', '.join(missing)}: the model cannot be trained through them "
+                "(--outputs chooses what to learn from)"
+            )
         self.torch = import_torch()
         self.model = inlined(model)
-        self.outputs = [value.name or "" for value in self.model.graph.outputs]
+        self.nodes = _needed(self.model.graph, wanted)
+        self.wanted = list(wanted) or [value.name or "" for value in self.model.graph.outputs]
         self._constants: dict[ir.Value, Tensor] = {}
         self._last: dict[ir.Graph, list[list[ir.Value]]] = {}
         self._kept: set[str] = set()
@@ -71,8 +79,8 @@ class Evaluator:
     def run(
         self, feed: Mapping[str, Tensor], given: Mapping[ir.Value, Tensor] | None = None, keep: Sequence[str] = ()
     ) -> dict[str, Tensor]:
-        """The graph outputs, and the values named in `keep`, by name. `given` replaces constants of `self.model`."""
-        self._kept = set(keep)
+        """The wanted values, and those named in `keep`, by name. `given` replaces constants of `self.model`."""
+        self._kept = {*keep, *self.wanted}
         scope: Scope = dict(given or {})
         named: dict[str, Tensor] = {}
         graph = self.model.graph
@@ -80,10 +88,9 @@ class Evaluator:
             name = value.name or ""
             if name in feed:
                 scope[value] = feed[name]
-            elif value not in scope and name not in graph.initializers:
-                raise Unsupported(f"no value for the graph input {name!r}")
-        self._run_graph(graph, scope, named)
-        return named | {value.name or "": self._lookup(scope, value) for value in graph.outputs}
+        self._run_nodes(graph, self.nodes, scope, named)
+        given_away = (value for value in graph.outputs if value.name in self._kept and value.name not in named)
+        return named | {value.name or "": self._lookup(scope, value) for value in given_away}
 
     def numpy(self, feed: Mapping[str, Array]) -> list[Array]:
         """The outputs in graph order as arrays of the declared types (sequences as lists), without gradients."""
@@ -95,7 +102,7 @@ class Evaluator:
         """An initializer as a tensor, converted once."""
         if value not in self._constants:
             if value.const_value is None:
-                raise Unsupported(f"the value {value.name!r} is used before it is computed")
+                raise Unsupported(f"no value for {value.name!r}, which is used")
             self._constants[value] = to_torch(self.torch, value.const_value.numpy())
         return self._constants[value]
 
@@ -104,8 +111,12 @@ class Evaluator:
             return None
         return scope[value] if value in scope else self.constant(value)
 
-    def _run_graph(self, graph: ir.Graph, scope: Scope, named: dict[str, Tensor]) -> None:
-        for node, dead in zip(graph, self._dead_after(graph), strict=True):
+    def every_node(self) -> list[ir.Node]:
+        """The nodes that are run, those of subgraphs too."""
+        return list(_deep(self.nodes))
+
+    def _run_nodes(self, graph: ir.Graph, nodes: Sequence[ir.Node], scope: Scope, named: dict[str, Tensor]) -> None:
+        for node, dead in zip(nodes, self._dead_after(graph, nodes), strict=True):
             self._run_node(node, scope, named)
             for value in dead:
                 scope.pop(value, None)
@@ -125,25 +136,25 @@ class Evaluator:
 
     def _branch(self, graph: ir.Graph, inputs: Sequence[Any], scope: Scope, named: dict[str, Tensor]) -> list[Any]:
         inner: Scope = {**scope, **dict(zip(graph.inputs, inputs, strict=False))}
-        self._run_graph(graph, inner, named)
+        self._run_nodes(graph, list(graph), inner, named)
         return [self._lookup(inner, value) for value in graph.outputs]
 
     def _opset(self, node: ir.Node) -> int:
         domain = "" if node.domain == "ai.onnx" else node.domain
         return self.model.opset_imports.get(domain, 1)
 
-    def _dead_after(self, graph: ir.Graph) -> list[list[ir.Value]]:
-        """Per node of `graph`, the values that nothing reads after it."""
+    def _dead_after(self, graph: ir.Graph, nodes: Sequence[ir.Node]) -> list[list[ir.Value]]:
+        """Per node of `nodes`, the values that nothing reads after it."""
         if graph not in self._last:
             last: dict[ir.Value, int] = {}
-            for position, node in enumerate(graph):
+            for position, node in enumerate(nodes):
                 last.update(dict.fromkeys([*node.outputs, *_read(node)], position))
             dead: dict[int, list[ir.Value]] = collections.defaultdict(list)
-            own = {value for node in graph for value in node.outputs} - set(graph.outputs)
+            own = {value for node in nodes for value in node.outputs} - set(graph.outputs)
             for value, position in last.items():
                 if value in own:
                     dead[position].append(value)
-            self._last[graph] = [dead[position] for position in range(len(graph))]
+            self._last[graph] = [dead[position] for position in range(len(nodes))]
         return self._last[graph]
 
 
@@ -155,6 +166,28 @@ def _computed(call: Call, row: Row, inputs: list[Any]) -> Sequence[Any]:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise call.refuse(f"torch cannot compute it: {reason}") from error
     return found if isinstance(found, tuple) else (found,)
+
+
+def _needed(graph: ir.Graph, wanted: Sequence[str]) -> list[ir.Node]:
+    """The nodes of `graph` that the values `wanted` (none: all outputs) are computed from, in order."""
+    seen: set[ir.Node] = set()
+    made = {value.name: value for node in graph for value in node.outputs}
+    waiting: list[ir.Value] = [made[name] for name in wanted if name in made] if wanted else list(graph.outputs)
+    while waiting:
+        node = waiting.pop().producer()
+        if node is not None and node not in seen:
+            seen.add(node)
+            waiting.extend(_read(node))
+    return [node for node in graph if node in seen]
+
+
+def _deep(nodes: Sequence[ir.Node]) -> Iterator[ir.Node]:
+    """`nodes` and those of their subgraphs."""
+    for node in nodes:
+        yield node
+        for attribute in node.attributes.values():
+            if attribute.type == ir.AttributeType.GRAPH:
+                yield from attribute.as_graph().all_nodes()
 
 
 def _read(node: ir.Node) -> Iterator[ir.Value]:

@@ -40,7 +40,7 @@ class Parameters:
         self.torch = evaluator.torch
         stored = constants(model)
         held = {constant.value: constant for constant in _own(evaluator.model, stored)}
-        nodes = [node for graph in evaluator.model.graphs() for node in graph]
+        nodes = evaluator.every_node()
         encoded = Encoded(self.torch, nodes, held).slots()
         taken = {slot.constant.key for slot in encoded}
         plain = [found for found in _weights(nodes, held) if found.key not in taken]

@@ -47,6 +47,10 @@ class Teacher:
             return self._run(join(feeds))
         return join([self._run(feed) for feed in feeds])
 
+    def answer_rows(self, rows: Feed, count: int) -> Answers:
+        """The answers to `count` samples of one row each that are joined already."""
+        return self._run(rows) if self._joined else self.answer(_apart(rows, count))
+
     def remembered(self, key: tuple[int, int], feed: Feed) -> Answers:
         """The answers to one sample that is the same whenever `key` is."""
         if key not in self._kept:
@@ -75,6 +79,12 @@ def join(feeds: Sequence[Mapping[str, Array]]) -> dict[str, Array]:
         name: np.concatenate([feed[name] for feed in feeds]) if array.ndim else array
         for name, array in feeds[0].items()
     }
+
+
+def _apart(rows: Feed, count: int) -> list[dict[str, Array]]:
+    """The samples of a joined feed, one by one."""
+    parts = {name: np.split(array, count) if array.ndim else [array] * count for name, array in rows.items()}
+    return [{name: part[position] for name, part in parts.items()} for position in range(count)]
 
 
 def same(left: Mapping[str, Array], right: Mapping[str, Array]) -> bool:

@@ -141,7 +141,7 @@ class Trainer:
             answers = join([self.teacher.remembered(key, feed) for key, feed in zip(where, feeds, strict=True)])
         elif _rows(rows) == count:
             rows, partners, own = self.augmentation.blend(rows, random)
-            answers = self.teacher.answer(_apart(rows, count))
+            answers = self.teacher.answer_rows(rows, count)
         else:
             answers = self.teacher.answer(feeds)
         pair = None if labels is None else (labels, labels[partners])
@@ -201,9 +201,3 @@ class Trainer:
 
 def _rows(feed: Mapping[str, Array]) -> int:
     return min((len(array) for array in feed.values() if array.ndim), default=0)
-
-
-def _apart(rows: Mapping[str, Array], count: int) -> list[dict[str, Array]]:
-    """The samples of a joined feed, one by one."""
-    parts = {name: np.split(array, count) if array.ndim else [array] * count for name, array in rows.items()}
-    return [{name: part[position] for name, part in parts.items()} for position in range(count)]

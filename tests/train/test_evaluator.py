@@ -127,3 +127,17 @@ def test_opsets_differ_where_the_specification_does() -> None:
     assert parity(old, feed) < 1e-6
     assert parity(new, feed) < 1e-6
     assert not np.allclose(Evaluator(old).numpy(feed)[0], Evaluator(new).numpy(feed)[0])
+
+
+TWISTED = """g (float[1,3] x, float[1,3] u) => (float[1,3] y, float[1,3] z) <float[3] w = {1, 2, 3}> {
+    t = Mul(x, w) y = Relu(t) s = Add(t, u) z = com.acme.Twist(s) }"""
+
+
+def test_only_what_is_wanted_is_run() -> None:
+    odd = model(TWISTED, extra_opsets=', "com.acme": 1')
+    with pytest.raises(Unsupported, match=r"com\.acme::Twist"):
+        Evaluator(odd)
+    evaluator = Evaluator(odd, ["y"])
+    found = evaluator.run({"x": torch.ones(1, 3)})
+    assert [node.op_type for node in evaluator.nodes] == ["Mul", "Relu"]
+    assert {name: tensor.tolist() for name, tensor in found.items()} == {"y": [[1, 2, 3]]}

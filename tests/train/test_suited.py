@@ -8,8 +8,9 @@ import pytest
 torch = pytest.importorskip("torch", reason="needs the extra 'train' (torch)")
 
 from optimizer.data.samples import Samples, in_memory  # noqa: E402
+from optimizer.data.warp import bilinear  # noqa: E402
 from optimizer.train.losses import Output  # noqa: E402
-from optimizer.train.suited import suited  # noqa: E402
+from optimizer.train.suited import reader, suited  # noqa: E402
 from optimizer.train.teacher import Teacher  # noqa: E402
 from tests.builders import model  # noqa: E402
 
@@ -49,3 +50,11 @@ def test_a_teacher_that_does_not_care_allows_it() -> None:
 def test_what_is_asked_for_is_not_tried() -> None:
     assert suited("rotate=90", images(), teacher(SIDES), SCORES, 0) == "rotate=90"
     assert suited("auto", images(), teacher(SIDES), (Output("y", "y", "mse", "logits", 1.0),), 0) == "auto"
+
+
+@pytest.mark.parametrize("size", [(3, 9, 14), (1, 1, 6), (2, 5, 1)])
+def test_images_are_interpolated_in_torch_as_in_numpy(size: tuple[int, int, int]) -> None:
+    random = np.random.default_rng(0)
+    image = random.normal(0, 1, size).astype(np.float32)
+    x, y = random.uniform(-2, size[2] + 1, size[1:]), random.uniform(-2, size[1] + 1, size[1:])
+    assert np.allclose(reader(torch)(image, x, y), bilinear(image, x, y), atol=1e-4)

@@ -100,10 +100,14 @@ def rnn_cell(at: Call, fs: list[Activation], r: Tensor, b: Tensor, p: Tensor) ->
 
 def _scan(at: Call, x: Tensor, live: Tensor, state: tuple[Tensor, ...], step: Callable[..., tuple[Tensor, ...]],
           backwards: bool) -> tuple[Tensor, tuple[Tensor, ...]]:  # fmt: skip
-    """Hidden states [T, B, H] and the last state. `live` [T, B, 1] is False outside a sequence, None if nowhere."""
+    """Hidden states [T, B, H] and the last state. `live` [T, B, 1] is False outside a sequence, None if nowhere.
+
+    The input is cut at once: the gradient of every x[t] by itself would be as large as x.
+    """
     found: list[Tensor] = [None] * x.shape[0]
-    for t in reversed(range(x.shape[0])) if backwards else range(x.shape[0]):
-        after = step(x[t], state)
+    moments = x.unbind(0)
+    for t in reversed(range(len(moments))) if backwards else range(len(moments)):
+        after = step(moments[t], state)
         if live is not None:
             after = tuple(at.torch.where(live[t], new, old) for new, old in zip(after, state, strict=True))
         state = after
