@@ -6,6 +6,9 @@ share of every group (scope `layer`), or all labels below the t-quantile of all 
 measure (parameters or MACs left) falls with t, so bisection brackets the target; the groups between the two brackets
 then move one after the other, and the nearest measure wins. Last, an axis that lost everything gets back its best
 position.
+
+Where no choice comes near the target in these steps (a model of one group), they are halved, unless the user set them;
+what then is still not near is below the target rather than above it, since a target is the most that may be left.
 """
 
 from __future__ import annotations
@@ -20,6 +23,8 @@ from optimizer.prune.importance import Scores
 
 MOST = 0.9
 """The largest share of one group that goes by global ranking."""
+SLACK = 0.05
+"""A target counts as met within this share of the whole."""
 _HALVINGS, _RETRIES, _NEAR = 14, 4, 0.02
 
 Measure = Callable[[Bools], float]
@@ -33,6 +38,13 @@ class Lane:
     order: Ints
     step: int
     scores: Scores
+    fixed: bool = False
+    """Whether the step is what the user asked for."""
+
+    @property
+    def finer(self) -> Lane:
+        """The lane with half the step, if it may have one."""
+        return self if self.fixed else dataclasses.replace(self, step=max(1, self.step // 2))
 
     def down(self, going: int) -> int:
         """The number that goes so that a multiple of the step stays, nearest to `going`; at least one stays."""
@@ -55,7 +67,7 @@ def _lane(axes: Axes, group: Group, scores: Scores, align: int | None, measure: 
     covered = max(1, int(np.isin(axes.sets.members(layout[index].labels)[1], group.labels).sum()) // len(own))
     wanted = align or min(16, max(1, 2 ** int(np.log2(max(1, len(own) * covered / 4)))))
     step = 1 if group.kind == "head" else max(1, wanted // covered)
-    return Lane(group.labels[order], step, own[order] / _saved(axes, group, measure))
+    return Lane(group.labels[order], step, own[order] / _saved(axes, group, measure), align is not None)
 
 
 def _saved(axes: Axes, group: Group, measure: Measure) -> float:
@@ -66,7 +78,22 @@ def _saved(axes: Axes, group: Group, measure: Measure) -> float:
 
 
 def choose(axes: Axes, ways: Sequence[Lane], measure: Measure, left: float, scope: str, scores: Scores) -> Bools:
-    """Labels to drop so that the measure comes as near to `left` as the steps allow.
+    """Labels to drop so that the measure comes as near to `left` as the steps allow, above it only within `SLACK`."""
+    above = left + SLACK * measure(axes.none())
+
+    def away(levels: Sequence[int]) -> tuple[bool, float]:
+        amount = measure(_dropped(axes, ways, levels))
+        return amount > above, abs(amount - left)
+
+    while True:
+        best = min(_tried(axes, ways, measure, left, scope), key=away)
+        if away(best)[1] <= above - left or all(lane.fixed or lane.step == 1 for lane in ways):
+            return _refill(axes, _dropped(axes, ways, best), scores)
+        ways = [lane.finer for lane in ways]
+
+
+def _tried(axes: Axes, ways: Sequence[Lane], measure: Measure, left: float, scope: str) -> list[list[int]]:
+    """Levels on both sides of `left`.
 
     A group of few labels can jump past the target on its own (half of a grouped convolution). It then stays at its
     lower level, and the others go on to make up for it.
@@ -85,7 +112,7 @@ def choose(axes: Axes, ways: Sequence[Lane], measure: Measure, left: float, scop
         if not jumps or min(map(away, (below, above))) <= _NEAR * left:
             break
         held |= {index: below[index] for index in jumps}
-    return _refill(axes, _dropped(axes, ways, min(found, key=away)), scores)
+    return found
 
 
 def _bracket(

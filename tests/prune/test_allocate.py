@@ -15,6 +15,7 @@ from tests.prune.test_groups import model
 MLP = """g (float[n,8] x, float[8,64] a, float[64,96] b, float[96,40] c, float[40,4] d) => (float[n,4] y) {
     p = MatMul (x, a)  p1 = Relu (p)  q = MatMul (p1, b)  q1 = Relu (q)
     r = MatMul (q1, c)  r1 = Relu (r)  y = MatMul (r1, d) }"""
+NARROW = "g (float[n,8] x, float[8,64] a, float[64,4] b) => (float[n,4] y) { p = MatMul (x, a)  y = MatMul (p, b) }"
 WEIGHTS = {"a": (8, 64), "b": (64, 96), "c": (96, 40), "d": (40, 4)}
 
 
@@ -41,6 +42,23 @@ def test_kept_counts_are_multiples_of_the_alignment(axes: Axes, align: int) -> N
     for group in axes.groups:
         kept = int((~dropped[group.labels]).sum())
         assert kept % align == 0 or kept == len(group.labels)
+
+
+@pytest.mark.parametrize("left", [0.45, 0.6, 0.7])
+def test_where_one_group_decides_its_steps_become_fine_enough(left: float) -> None:
+    axes = analyse(prepare.prepare(model(NARROW, a=(8, 64), b=(64, 4))))
+    sizes, scores = Sizes(axes), magnitude(axes)
+    ways = allocate.lanes(axes, axes.groups, scores, None, sizes.macs_of)
+    dropped = allocate.choose(axes, ways, sizes.macs_of, left * sizes.macs, "layer", scores)
+    assert sizes.macs_of(dropped) / sizes.macs == pytest.approx(left, abs=allocate.SLACK)
+
+
+def test_where_the_users_steps_miss_the_target_less_stays_rather_than_more() -> None:
+    axes = analyse(prepare.prepare(model(NARROW, a=(8, 64), b=(64, 4))))
+    sizes, scores = Sizes(axes), magnitude(axes)
+    ways = allocate.lanes(axes, axes.groups, scores, 16, sizes.macs_of)
+    dropped = allocate.choose(axes, ways, sizes.macs_of, 0.69 * sizes.macs, "layer", scores)
+    assert sizes.macs_of(dropped) / sizes.macs == pytest.approx(0.5)
 
 
 def test_the_smallest_weights_go_first(axes: Axes) -> None:
