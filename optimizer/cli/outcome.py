@@ -26,19 +26,24 @@ class Outcome:
         write.check(self.reports)
 
     def of(self, work: Callable[[Progress], Result]) -> None:
-        """Do the work and tell its result."""
+        """Do the work and tell its result; also how close the best came where a bound is missed."""
         from optimizer.cli import display
+        from optimizer.pipeline.common import Missed
 
-        with display.progress(self.quiet or self.as_json) as progress:
-            result = work(progress)
+        try:
+            with display.progress(self.quiet or self.as_json) as progress:
+                result = work(progress)
+        except Missed as missed:
+            self.tell([missed.result], shown=missed.result.accuracy is not None)
+            raise
         self.tell([result])
 
-    def tell(self, results: Sequence[Result]) -> None:
-        """Results on the terminal and in the reports."""
+    def tell(self, results: Sequence[Result], *, shown: bool = True) -> None:
+        """Results on the terminal, unless there is nothing to be `shown`, and in the reports."""
         from optimizer.cli import display
         from optimizer.report import write
 
-        display.show(results, as_json=self.as_json, quiet=self.quiet)
+        display.show(results, as_json=self.as_json, quiet=self.quiet or not shown)
         write.write(results, self.reports)
         write.summarize(results)
 

@@ -52,8 +52,4 @@ def run(
     from optimizer.pipeline import run as pipeline
 
     steps = pipeline.unmeasured(given.config.steps) if no_measure else given.config.steps
-    try:
-        told.of(lambda progress: pipeline.run(steps, source, settings, output=target, force=force, progress=progress))
-    except pipeline.GateMissed as missed:
-        told.tell([missed.result])
-        raise
+    told.of(lambda progress: pipeline.run(steps, source, settings, output=target, force=force, progress=progress))

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Protocol
@@ -20,12 +21,12 @@ from optimizer.calibrate.metrics import compare_outputs
 from optimizer.data.convert import codes
 from optimizer.data.samples import Samples, coded
 from optimizer.data.spec import open_samples
-from optimizer.errors import DataError
+from optimizer.errors import BoundMissed, DataError
 from optimizer.model import cleanup, io, shapes
 from optimizer.model.cost import Cost
 from optimizer.model.ports import Feed
 from optimizer.recipe import Recipe, Run, Step, text
-from optimizer.report.records import Accuracy, Change, Latency, Result
+from optimizer.report.records import Accuracy, Change, GateResult, Latency, Result
 from optimizer.runtime import machine, stats, timing
 from optimizer.runtime.session import Options, open_session
 
@@ -37,6 +38,14 @@ HELD_BACK = 0.25
 """Share of real samples that are judged on only."""
 TIMED_SAMPLES = 4
 """Samples that timing cycles through: enough to vary data-dependent work, few enough to stay in memory."""
+
+
+class Missed(BoundMissed):
+    """A bound or gate was missed; `result` is what there is to report: how close the best came, as far as is known."""
+
+    def __init__(self, message: str, result: Result) -> None:
+        super().__init__(message)
+        self.result = result
 
 
 class Progress(Protocol):
@@ -194,13 +203,29 @@ def base_result(command: str, about: Subject, candidate: ir.Model, run: Run) -> 
         command=command,
         input=str(about.path),
         output=None,
-        size_bytes=Change(io.size(about.path), before.bytes),
+        size_bytes=Change(io.size(about.path), after.bytes),
         params=Change(before.params, after.params),
         macs=Change(before.macs, after.macs),
         machine=machine.describe(run.threads),
         steps=about.notes,
         warnings=(*about.warnings, *_uncounted(before, after)),
     )
+
+
+def missed(result: Result, condition: str, message: str) -> Missed:
+    """The exception for a bound that `result` misses; `condition` is the bound as the user gave it."""
+    return Missed(message, dataclasses.replace(result, gates=(GateResult(condition, "missed", message),)))
+
+
+@contextmanager
+def reporting(command: str, about: Subject, run: Run, condition: str) -> Iterator[None]:
+    """Whatever bound is missed inside carries a result; without a candidate, it shows the original unchanged."""
+    try:
+        yield
+    except Missed:
+        raise
+    except BoundMissed as error:
+        raise missed(base_result(command, about, about.model, run), condition, str(error)) from error
 
 
 def _uncounted(*costs: Cost) -> list[str]:

@@ -54,8 +54,9 @@ def finetune(
         run.data, guide, count=run.samples, seed=run.seed, images=run.images, dims=dict(run.dims)
     ).seen(run.held_back, run.seed)
     progress.stage("looking at student and teacher")
-    found = distill(about.model, guide, samples, step, seed=run.seed, threads=run.threads, output=target,
-                    resume=resume, watch=_watch(progress))  # fmt: skip
+    with common.reporting(command, about, run, "a gain on held-back samples"):
+        found = distill(about.model, guide, samples, step, seed=run.seed, threads=run.threads, output=target,
+                        resume=resume, watch=_watch(progress))  # fmt: skip
     held = split(samples, step, run.seed)[1]
     own = split(about.samples, step, run.seed)[1]
     progress.stage("comparing answers")

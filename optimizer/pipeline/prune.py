@@ -11,7 +11,6 @@ from pathlib import Path
 
 import onnx_ir as ir
 
-from optimizer.errors import BoundMissed
 from optimizer.model import io, shapes
 from optimizer.pipeline import common, sparse
 from optimizer.pipeline.common import Progress, Silent, Subject
@@ -42,7 +41,8 @@ def prune(
     io.check_target(target, force)
     about = common.subject(source, run)
     work = Calibration(about, step, run, progress)
-    found = settle(work, step)
+    with common.reporting("prune", about, run, _bound(step)):
+        found = settle(work, step)
     if step.structured:
         progress.stage("proving that removal changes nothing but what masking does")
         verify.prove(found.pruned.removed, found.pruned.masked, about.samples.take(_PROOFS), run.threads)
@@ -51,6 +51,12 @@ def prune(
     result = describe(about, found, candidate, step, run)
     judged = judge(result, work, candidate)
     return common.write(judged, candidate, source, target, run, step, force=force)
+
+
+def _bound(step: Prune) -> str:
+    """The target or bound that the step sets, as the user gave it."""
+    given = {"--sparsity": step.sparsity, "--macs": step.macs, "--latency": step.latency, "--max-drop": step.max_drop}
+    return " ".join(f"{option} {value:g}" for option, value in given.items() if value is not None)
 
 
 def describe(about: Subject, found: Found, candidate: ir.Model, step: Prune, run: Run) -> Result:
@@ -80,9 +86,11 @@ def judge(result: Result, work: Calibration, candidate: ir.Model) -> Result:
     tick = work.progress.stage("comparing answers", len(work.judging))
     accuracy = common.accuracy(about.model, candidate, work.judging, run, step.metric, tick)
     if step.max_drop is not None and not within(accuracy, step.max_drop):
-        raise BoundMissed(
+        raise common.missed(
+            dataclasses.replace(result, accuracy=accuracy),
+            f"--max-drop {step.max_drop:.2%}",
             f"{accuracy.metric} falls from {accuracy.before:.4f} to {accuracy.after:.4f}, "
-            f"more than --max-drop {step.max_drop:.2%} allows; nothing was written"
+            f"more than --max-drop {step.max_drop:.2%} allows; nothing was written",
         )
     latency = None
     if step.measure:

@@ -19,7 +19,7 @@ import onnx_ir as ir
 from optimizer.calibrate import selection
 from optimizer.data import augment
 from optimizer.data.samples import Samples
-from optimizer.errors import BoundMissed, ConfigError, NothingToDo
+from optimizer.errors import ConfigError, NothingToDo
 from optimizer.model import cleanup, io, shapes
 from optimizer.model.passes import functions
 from optimizer.pipeline import bytes as bytes_in
@@ -143,8 +143,13 @@ class _Work:
             if bounded is not None:
                 found.append(bounded)
         if not found and self.step.max_drop is not None:
-            raise BoundMissed(words.missed(min(missed, key=lambda one: one.accuracy.drop).accuracy, self.step.max_drop))
+            raise self.missed(min(missed, key=lambda one: one.accuracy.drop), self.step.max_drop)
         return found or [judged for judged in missed if judged.candidate.only_stored] or missed[-1:]
+
+    def missed(self, nearest: Judged, bound: float) -> common.Missed:
+        result = common.base_result("quantize", self.about, nearest.candidate.model, self.run)
+        told = dataclasses.replace(result, accuracy=nearest.accuracy)
+        return common.missed(told, f"--max-drop {bound:.2%}", words.missed(nearest.accuracy, bound))
 
     def final(self, finalists: list[Judged]) -> tuple[Latency, ...]:
         if not self.step.measure:

@@ -29,14 +29,6 @@ _RACE_SECONDS = 6.0
 _SUFFIXES = {Quantize: "int8", Prune: "pruned", Finetune: "finetuned"}
 
 
-class GateMissed(BoundMissed):
-    """A gate of a `Bench` step was missed; `result` is what there is to report."""
-
-    def __init__(self, message: str, result: Result) -> None:
-        super().__init__(message)
-        self.result = result
-
-
 def run(
     recipe: Recipe,
     path: Path | str,
@@ -48,8 +40,8 @@ def run(
 ) -> Result:
     """Carry out `recipe` on the model at `path` and write what the last step left.
 
-    `details["steps"]` holds each step's result. Raises `UserError`, or `BoundMissed` (of which `GateMissed` is a kind)
-    with nothing written.
+    `details["steps"]` holds each step's result. Raises `UserError`, or `common.Missed` with nothing
+    written.
     """
     source, run, progress = Path(path), run or Run(), progress or Silent()
     target = Path(output) if output is not None else common.default_output(source, "optimized")
@@ -78,11 +70,22 @@ class _Work:
 
     def carry_out(self, recipe: Recipe) -> Iterator[Result]:
         for title, step in numbered(recipe):
-            with _told(title, self.folder):
+            with self._told(title):
                 result = self._step(step)
             yield dataclasses.replace(result, input=self._shown(result.input), output=self._shown(result.output or ""))
             if isinstance(step, Bench) and gates.failing(result, step.inconclusive):
                 return
+
+    @contextmanager
+    def _told(self, title: str) -> Iterator[None]:
+        """What a step complains of, said with the step's title and without the temporary folder."""
+        try:
+            yield
+        except OptimizeError as error:
+            error.args = (f"{title}: {self._shown(str(error))}",)
+            if isinstance(error, common.Missed):
+                error.result = dataclasses.replace(error.result, command="run", input=str(self.source))
+            raise
 
     def _step(self, step: Step) -> Result:
         if isinstance(step, Bench):
@@ -104,11 +107,11 @@ class _Work:
         return result
 
     def _shown(self, path: str) -> str:
-        """A path without the temporary folder."""
-        return path.removeprefix(f"{self.folder}/")
+        """A path, or a message with one, without the temporary folder."""
+        return path.replace(f"{self.folder}/", "")
 
     def write(self, recipe: Recipe, done: Sequence[Result], target: Path, *, force: bool) -> Result:
-        """The final model in its place, and the result of the whole. Raises `GateMissed`."""
+        """The final model in its place, and the result of the whole. Raises `common.Missed`."""
         result = self._whole(recipe, done)
         _enforce(recipe, done, result)
         final = io.load(self.now)
@@ -155,14 +158,4 @@ def _enforce(recipe: Recipe, done: Sequence[Result], result: Result) -> None:
     try:
         gates.enforce(done[-1:], step.inconclusive)
     except BoundMissed as missed:
-        raise GateMissed(f"{title}: {missed}; nothing was written", result) from missed
-
-
-@contextmanager
-def _told(title: str, folder: Path) -> Iterator[None]:
-    """What a step complains of, said with the step's title and without the temporary folder."""
-    try:
-        yield
-    except OptimizeError as error:
-        error.args = (f"{title}: {error}".replace(f"{folder}/", ""),)
-        raise
+        raise common.Missed(f"{title}: {missed}; nothing was written", result) from missed

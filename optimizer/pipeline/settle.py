@@ -16,7 +16,7 @@ from optimizer.model import shapes
 from optimizer.pipeline import common, shares, sparse
 from optimizer.pipeline.pruning import Calibration
 from optimizer.prune import layers, structured
-from optimizer.prune.allocate import Measure
+from optimizer.prune.allocate import SLACK, Measure
 from optimizer.prune.groups import Axes, analyse
 from optimizer.prune.layers import Skipped
 from optimizer.prune.sizes import Sizes
@@ -25,8 +25,6 @@ from optimizer.prune.times import Times
 from optimizer.recipe import Prune
 from optimizer.report.records import Accuracy, FrozenAxis
 
-SLACK = 0.05
-"""A target counts as met within this share of what is counted."""
 _SEARCH_SECONDS = 4.0
 
 

@@ -59,7 +59,8 @@ def tune(
     with processes.helpers(settings.workers - 1, (source, settings, run, place)) as crew:
         interrupted = work(partial(carry_out, bench), settings, study, progress, others)
         crew.wait(interrupted=interrupted)
-    return conclude.conclude(bench, study, target, progress, interrupted=interrupted)
+    with common.reporting("tune", bench.about, run, f"--max-drop {settings.max_drop:.2%}"):
+        return conclude.conclude(bench, study, target, progress, interrupted=interrupted)
 
 
 def check(settings: Tune, run: Run) -> None:

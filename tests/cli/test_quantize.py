@@ -51,7 +51,7 @@ def test_quiet_prints_no_table(folder: Path) -> None:
     assert (found.returncode, found.stdout) == (0, "")
 
 
-def test_a_missed_bound_is_status_1_with_nothing_on_stdout_and_nothing_written(folder: Path) -> None:
+def test_a_missed_bound_is_status_1_with_how_close_the_best_came_and_nothing_written(folder: Path) -> None:
     arguments = (
         "--no-measure",
         "--samples",
@@ -63,9 +63,17 @@ def test_a_missed_bound_is_status_1_with_nothing_on_stdout_and_nothing_written(f
         "-o",
         "missed.onnx",
         "--json",
+        "--report",
+        "how_close.xml",
     )
     found = optimize("quantize", "net.onnx", *arguments, folder=folder)
-    assert (found.returncode, found.stdout) == (1, "")
+    document = json.loads(found.stdout)
+    (gate,) = document["gates"]
+    assert (found.returncode, document["output"]) == (1, None)
+    assert (gate["condition"], gate["status"]) == ("--max-drop 0.00%", "missed")
+    assert document["accuracy"]["drop"] > 0
+    assert document["size_bytes"]["after"] < document["size_bytes"]["before"]
+    assert "--max-drop 0.00%" in (folder / "how_close.xml").read_text()
     assert len([line for line in found.stderr.splitlines() if line.startswith("optimize: ")]) == 1
     assert "nothing was written" in found.stderr
     assert not [file.name for file in folder.iterdir() if "missed" in file.name]

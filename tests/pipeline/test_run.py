@@ -11,6 +11,7 @@ import pytest
 
 from optimizer.errors import BoundMissed, ConfigError, OutputError
 from optimizer.model import io
+from optimizer.pipeline import common
 from optimizer.pipeline import run as pipeline
 from optimizer.quantize.existing import integer_nodes
 from optimizer.recipe import Bench, Prune, Quantize, Recipe, Run, parse
@@ -82,7 +83,7 @@ def test_a_missed_gate_names_its_step_and_nothing_is_written(folder: Path) -> No
         BoundMissed, match=r"^step 2 \(bench\): gate missed: size > 0.01x: .*; nothing was written"
     ) as found:
         run(folder, recipe)
-    assert isinstance(found.value, pipeline.GateMissed)
+    assert isinstance(found.value, common.Missed)
     assert [gate.status for gate in found.value.result.gates] == ["missed", "passed"]
     assert found.value.result.output is None
     assert names(folder) == {"net.onnx", "data.npz"}
