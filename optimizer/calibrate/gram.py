@@ -45,11 +45,26 @@ class Window:
         return tuple(small + large if self.auto_pad == "SAME_UPPER" else large + small)
 
 
+@dataclasses.dataclass(frozen=True)
+class Past:
+    """How a recurrent weight looks at the states [steps, directions, batch, H] that its own layer puts out: each step
+    at the step before, in the backward direction (the second, or a `reverse` one) at the step after."""
+
+    reverse: bool = False
+
+    def rows(self, states: Array) -> Array:
+        """The states as the weight reads them, [directions, rows, H], without what comes before the first step."""
+        ways = range(states.shape[1])
+        seen = [states[1:, way] if self.reverse or way else states[:-1, way] for way in ways]
+        flat = np.stack(seen).reshape(len(seen), -1, states.shape[-1])
+        return np.asarray(flat[:, _spread(flat.shape[1])], np.float32)
+
+
 @dataclasses.dataclass
 class Gram:
     """Moments of the inputs of one weight; `window` None is a matrix product over the last axis."""
 
-    window: Window | None = None
+    window: Window | Past | None = None
     products: Array | None = None
     """Shape [groups, K, K], float32: sums of some ten thousand rows keep four digits, and damping is 1%."""
     total: Array | None = None
@@ -80,7 +95,7 @@ class Gram:
         if self.window is None:
             flat = batch.reshape(-1, batch.shape[-1])
             return flat[_spread(len(flat))][None].astype(np.float32)
-        return windows(batch, self.window)
+        return self.window.rows(batch) if isinstance(self.window, Past) else windows(batch, self.window)
 
     def moments(self, centred: bool) -> Array:
         """``E[x x^T]``, or the covariance, float64 [groups, K, K]. Raises `ValueError` if nothing was seen."""

@@ -2,7 +2,8 @@
 
 * MatMul, and Gemm with or without transB: k is the contracted axis;
 * Conv with g groups: k runs over (kernel position, channel of the group), channels innermost, as in im2col of a
-  channels-last image; output channel o belongs to group ``o // (O / g)`` and sees that group's input channels.
+  channels-last image; output channel o belongs to group ``o // (O / g)`` and sees that group's input channels;
+* weights of recurrent layers, [directions, gates * H, K]: o runs over directions, then gates.
 """
 
 from __future__ import annotations
@@ -30,13 +31,22 @@ class Lowering:
     def depthwise(self) -> bool:
         return self.conv and self.groups > 1 and self.groups == self.shape[0] and self.shape[1] == 1
 
+    @property
+    def stacked(self) -> bool:
+        """Whether the weight has one matrix for each direction."""
+        return not self.conv and len(self.shape) == 3
+
     def rows(self, weight: Array) -> Array:
         """The weight as [O, K]."""
+        if self.stacked:
+            return weight.reshape(-1, self.shape[-1])
         moved = np.moveaxis(weight, 1, -1) if self.conv else np.moveaxis(weight, self.axis, 0)
         return moved.reshape(len(moved), -1)
 
     def weight(self, rows: Array) -> Array:
         """Inverse of `rows`."""
+        if self.stacked:
+            return rows.reshape(self.shape)
         if not self.conv:
             return np.ascontiguousarray(np.moveaxis(rows, 0, self.axis))
         outer, inner, *kernel = self.shape

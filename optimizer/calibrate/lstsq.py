@@ -20,7 +20,7 @@ import dataclasses
 
 import numpy as np
 
-from optimizer.calibrate.gram import Gram, Window
+from optimizer.calibrate.gram import Gram, Past, Window
 from optimizer.model.ports import Array
 
 RIDGE = 1e-3
@@ -31,7 +31,7 @@ RIDGE = 1e-3
 class Pairs:
     """Moments of two streams of inputs of one weight, row by row. A monoid; [G, K, K] and [G, K], float32."""
 
-    window: Window | None
+    window: Window | Past | None
     cross: Array | None = None
     own: Array | None = None
     first: Array | None = None

@@ -12,6 +12,7 @@ from pathlib import Path
 import onnx_ir as ir
 
 from optimizer.model import io, shapes
+from optimizer.model.passes.dead import remove_unused
 from optimizer.pipeline import common, sparse
 from optimizer.pipeline.common import Progress, Silent, Subject
 from optimizer.pipeline.pruning import Calibration
@@ -47,6 +48,7 @@ def prune(
         progress.stage("proving that removal changes nothing but what masking does")
         verify.prove(found.pruned.removed, found.pruned.masked, about.samples.take(_PROOFS), run.threads)
     candidate = found.pruned.masked if step.mask_only else found.pruned.removed
+    remove_unused(candidate)
     shapes.infer(candidate)
     result = describe(about, found, candidate, step, run)
     judged = judge(result, work, candidate)

@@ -115,18 +115,18 @@ class Calibration:
 
     @property
     def moments(self) -> dict[str, Moments]:
-        """Moments of what the consumers of the base read, by node name, measured once."""
+        """Moments of what the consumers of the base read, by weight, measured once."""
         self._moments = self._measured() if self._moments is None else self._moments
         return self._moments
 
     def _measured(self) -> dict[str, Moments]:
-        """Moments of what the consumers of the base read, by node name; a few samples are left aside."""
+        """Moments of what the consumers of the base read, by weight; a few samples are left aside."""
         every = consumers(self.base.graph)
         found = [one for one in every if one.columns <= WIDEST]
-        grams = {one.node.name or "": Gram(one.window) for one in found}
+        grams = {one.name: Gram(one.window) for one in found}
         watched: dict[str, list[Gram]] = {}
         for one in found:
-            watched.setdefault(one.given.name or "", []).append(grams[one.node.name or ""])
+            watched.setdefault(one.given.name or "", []).append(grams[one.name])
         some = [index for index in range(len(self.samples)) if index % 4 != 3 or len(self.samples) <= 4]
         samples = self.samples.subset(some)
         samples = widened(samples, self.run.seed) if self.mends else samples

@@ -65,7 +65,7 @@ def _prices(
 ) -> tuple[list[Costs], list[float]]:
     """What entries of every weight cost, and by how much to multiply that so that weights can be compared."""
     known = {} if work.name in ("magnitude", "random") else work.moments
-    own = [known.get(one.consumer.node.name or "") if one.consumer is not None else None for one in fit]
+    own = [known.get(one.name) for one in fit]
     prices = [priced(one, work.name, moments, pattern, work.run.seed) for one, moments in zip(fit, own, strict=True)]
     if not weighs:
         return prices, [1.0] * len(prices)

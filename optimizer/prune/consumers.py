@@ -1,8 +1,11 @@
-"""Who reads channels through a weight: Conv, Gemm and MatMul with a constant, as rows that a fit can write.
+"""Who reads channels through a weight: Conv, Gemm, MatMul and recurrent layers, as rows that a fit can write.
 
 A consumer can be written if its weight is a float constant that nobody else reads. Its bias is an input of Conv and
 Gemm, or the constant vector that an Add gives to the only reader of a MatMul. Not consumers: Gemm with transA, alpha or
 beta, a MatMul whose constant is on the left or not a matrix, Conv with auto_pad.
+
+A recurrent layer is two: W reads the layer's input, with the first half of the bias; R reads the states that the layer
+itself put out a step before, without one. What a GRU's reset gate does to the states on their way is left out.
 """
 
 from __future__ import annotations
@@ -13,10 +16,11 @@ from collections.abc import Iterator
 import numpy as np
 import onnx_ir as ir
 
-from optimizer.calibrate.gram import Window
+from optimizer.calibrate.gram import Past, Window
 from optimizer.calibrate.lowering import Lowering, conv_window
 from optimizer.model.ports import Array
 
+RECURRENT = ("LSTM", "GRU", "RNN")
 WIDEST = 4608
 """Columns up to which moments are gathered: solving costs their cube."""
 
@@ -30,17 +34,29 @@ class Consumer:
     weight: ir.Value
     bias: ir.Value | None
     lowering: Lowering
-    window: Window | None
+    window: Window | Past | None
+
+    @property
+    def name(self) -> str:
+        """That of the weight."""
+        return self.weight.name or ""
+
+    @property
+    def output(self) -> ir.Value:
+        """A value that the node puts out; of a recurrent layer one that is read."""
+        return next((value for value in self.node.outputs if value.uses()), self.node.outputs[0])
 
     @property
     def columns(self) -> int:
         """K."""
+        if self.lowering.stacked:
+            return self.lowering.shape[-1]
         return int(np.prod(self.lowering.shape)) // self.lowering.shape[self.lowering.axis]
 
     @property
     def channel_axis(self) -> int:
         """Where `given` has its channels."""
-        return 1 if self.window is not None else -1
+        return 1 if isinstance(self.window, Window) else -1
 
     def rows(self) -> Array:
         """The weight as float64 [G, O, K]."""
@@ -53,13 +69,26 @@ class Consumer:
 
     def spread(self, channels: Array) -> Array:
         """A figure per channel of `given`, [C], as the columns of each group see it: [G, K]."""
+        if isinstance(self.window, Past):
+            return np.tile(channels, (self.lowering.groups, 1))
         grouped = channels.reshape(self.lowering.groups, -1)
         return np.tile(grouped, (1, self.columns // grouped.shape[1]))
 
     def gathered(self, columns: Array) -> Array:
         """The sum over kernel positions of a figure per column, [G, K] -> [C]."""
+        if isinstance(self.window, Past):
+            return np.asarray(columns.sum(0))
         inner = self.lowering.shape[1] if self.window is not None else self.columns
         return np.asarray(columns.reshape(self.lowering.groups, -1, inner).sum(1).reshape(-1))
+
+    def shifted(self, shift: Array) -> dict[str, Array]:
+        """The bias with [G, O] added to it, by its name, if there is one."""
+        if self.bias is None:
+            return {}
+        new = array(self.bias).copy()
+        own = new[:, : new.shape[1] // 2] if self.lowering.stacked else new
+        own += shift.reshape(own.shape).astype(new.dtype)
+        return {self.bias.name or "": new}
 
 
 def array(value: ir.Value) -> Array:
@@ -70,12 +99,17 @@ def array(value: ir.Value) -> Array:
 
 def consumers(graph: ir.Graph) -> list[Consumer]:
     """All of a graph, in its order."""
-    return [found for node in graph if node.domain == "" and (found := _consumer(node)) is not None]
+    return [found for node in graph if node.domain == "" for found in _of(node) if found.columns <= WIDEST]
+
+
+def _of(node: ir.Node) -> list[Consumer]:
+    if node.op_type in RECURRENT:
+        return _recurrent(node)
+    found = _consumer(node) if node.op_type in ("Conv", "Gemm", "MatMul") else None
+    return [found] if found is not None else []
 
 
 def _consumer(node: ir.Node) -> Consumer | None:
-    if node.op_type not in ("Conv", "Gemm", "MatMul"):
-        return None
     given, weight = node.inputs[:2]
     if given is None or given.const_value is not None or weight is None or not _own(weight) or not _plain(node, weight):
         return None
@@ -84,8 +118,28 @@ def _consumer(node: ir.Node) -> Consumer | None:
     shape = tuple(weight.const_value.shape.numpy())
     lowering = Lowering(shape, 0 if conv or transposed else 1, conv, node.attributes.get_int("group", 1))
     window = conv_window(node, lowering) if conv else None
-    found = Consumer(node, given, weight, _bias(node), lowering, window)
-    return found if found.columns <= WIDEST else None
+    return Consumer(node, given, weight, _bias(node), lowering, window)
+
+
+def _recurrent(node: ir.Node) -> list[Consumer]:
+    """W and R, those of them that can be written."""
+    given, w, r = node.inputs[:3]
+    bias = node.inputs[3] if len(node.inputs) > 3 else None
+    if node.attributes.get_int("layout", 0) or given is None or w is None or r is None:
+        return []
+    found = [Consumer(node, given, w, bias if bias is not None and _own(bias) else None, _stacked(w, 1), None)]
+    if node.outputs[0].name:
+        past = Past(node.attributes.get_string("direction", "forward") == "reverse")
+        found.append(Consumer(node, node.outputs[0], r, None, _stacked(r, _shape(r)[0]), past))
+    return [one for one in found if _own(one.weight) and one.given.const_value is None]
+
+
+def _stacked(weight: ir.Value, groups: int) -> Lowering:
+    return Lowering(_shape(weight), 1, False, groups)
+
+
+def _shape(value: ir.Value) -> tuple[int, ...]:
+    return tuple(value.const_value.shape.numpy()) if value.const_value is not None else (0, 0, 0)
 
 
 def _own(value: ir.Value) -> bool:
@@ -125,22 +179,31 @@ def _added(product: ir.Value) -> ir.Value | None:
 
 
 def give_biases(model: ir.Model) -> None:
-    """A zero bias for every convolution and Gemm that could take one, in place: repair puts lost means there."""
+    """A zero bias for every node that could take one, in place: repair puts lost means there. Recurrent layers get
+    names for their states, which are read then."""
+    for node in model.graph:
+        weight, states = node.inputs[1] if len(node.inputs) > 1 else None, node.outputs[0]
+        if node.op_type in RECURRENT and not states.name and weight is not None and weight.dtype is not None:
+            states.name, states.dtype = f"{node.name} states", weight.dtype
     for found in consumers(model.graph):
-        if found.node.op_type != "MatMul" and (len(found.node.inputs) < 3 or found.node.inputs[2] is None):
-            _give(model.graph, found)
+        at = 3 if found.lowering.stacked else 2
+        bare = len(found.node.inputs) <= at or found.node.inputs[at] is None
+        if bare and found.node.op_type != "MatMul" and not isinstance(found.window, Past):
+            _give(model.graph, found, at)
 
 
-def _give(graph: ir.Graph, found: Consumer) -> None:
-    zeros = np.zeros(found.lowering.shape[found.lowering.axis], array(found.weight).dtype)
+def _give(graph: ir.Graph, found: Consumer, at: int) -> None:
+    shape = found.lowering.shape
+    sizes = (shape[0], 2 * shape[1]) if found.lowering.stacked else (shape[found.lowering.axis],)
+    zeros = np.zeros(sizes, array(found.weight).dtype)
     name = f"{found.weight.name}_shift"
     while name in graph.initializers:
         name += "_"
     bias = ir.Value(name=name, shape=ir.Shape(zeros.shape), type=found.weight.type)
     bias.const_value = ir.tensor(zeros, name=name)
     graph.register_initializer(bias)
-    found.node.resize_inputs(3)
-    found.node.replace_input_with(2, bias)
+    found.node.resize_inputs(max(at + 1, len(found.node.inputs)))
+    found.node.replace_input_with(at, bias)
 
 
 def levels(found: list[Consumer]) -> Iterator[list[Consumer]]:

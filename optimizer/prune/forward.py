@@ -56,7 +56,8 @@ def _gather(chosen: Sequence[Consumer], reference: Pieces, working: Pieces) -> l
     """Moments for fitting and for judging of what each consumer reads, in both models."""
     seen = [(Pairs(one.window), Pairs(one.window)) for one in chosen]
     names = list(dict.fromkeys(one.given.name or "" for one in chosen))
-    for number, runs in enumerate(zip(reference.run(names), working.run(names), strict=True)):
+    own = [one.given.name or "" for one in chosen if one.given in one.node.outputs]
+    for number, runs in enumerate(zip(reference.run(names, own), working.run(names, own), strict=True)):
         for one, pairs in zip(chosen, seen, strict=True):
             x, y = (run.get(one.given.name or "") for run in runs)
             if x is not None and y is not None:

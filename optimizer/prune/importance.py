@@ -81,7 +81,7 @@ CRITERIA: dict[str, Criterion] = {"magnitude": magnitude, "random": random}
 
 
 def informed(found: Sequence[Consumer], covariances: Mapping[str, Array]) -> Criterion:
-    """`wanda` as a criterion, by what `found` read: covariances [G, K, K] by node name.
+    """`wanda` as a criterion, by what `found` read: covariances [G, K, K] by weight.
 
     A label's score is the sum over all that reads it of its share in the variance of the consumer's output. Groups that
     nothing reads through a weight (queries and keys) are ranked by magnitude, at the usual level.
@@ -91,7 +91,7 @@ def informed(found: Sequence[Consumer], covariances: Mapping[str, Array]) -> Cri
         total, seen = np.zeros(len(axes.sets.root)), np.zeros(len(axes.sets.root), np.bool_)
         for one in _reading(axes, found, covariances):
             layout = axes.layouts[one.given] or ()
-            brought = one.gathered(variances(one.rows(), covariances[one.node.name or ""]))
+            brought = one.gathered(variances(one.rows(), covariances[one.name]))
             position, root = axes.sets.members(layout[one.channel_axis].labels)
             np.add.at(total, root, brought[position])
             seen[root] = True
@@ -105,7 +105,7 @@ def informed(found: Sequence[Consumer], covariances: Mapping[str, Array]) -> Cri
 def curve(axes: Axes, group: Group, found: Sequence[Consumer], covariances: Mapping[str, Array]) -> Curve:
     """The order in which labels of a group go, as indices into `group.labels`, and what is lost on the way.
 
-    Losses are shares of the variance of what `found` read, added up; [G, K, K] covariances by node name. A group that
+    Losses are shares of the variance of what `found` read, added up; [G, K, K] covariances by weight. A group that
     nothing reads through a weight goes by the norms of its labels, and its squared norms are its losses.
     """
     known = _reading(axes, found, covariances)
@@ -119,7 +119,7 @@ def curve(axes: Axes, group: Group, found: Sequence[Consumer], covariances: Mapp
 
 def _reading(axes: Axes, found: Sequence[Consumer], covariances: Mapping[str, Array]) -> list[Consumer]:
     known = [one for one in found if axes.layouts.get(one.given) is not None and not one.lowering.depthwise]
-    return [one for one in known if (one.node.name or "") in covariances]
+    return [one for one in known if one.name in covariances]
 
 
 def _readers(axes: Axes, group: Group, one: Consumer, covariances: Mapping[str, Array]) -> list[Reader]:
@@ -133,4 +133,4 @@ def _readers(axes: Axes, group: Group, one: Consumer, covariances: Mapping[str, 
     owner = np.full(len(labels), -1)
     owner[position[mine]] = np.searchsorted(group.labels, root[mine])
     columns, rows = one.spread(owner), one.rows()
-    return [Reader(rows[g], covariances[one.node.name or ""][g], columns[g]) for g in range(len(rows))]
+    return [Reader(rows[g], covariances[one.name][g], columns[g]) for g in range(len(rows))]

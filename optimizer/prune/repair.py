@@ -22,7 +22,7 @@ import onnx_ir as ir
 from optimizer.calibrate.lstsq import Fit, Moments, Pairs, fit, shifted
 from optimizer.calibrate.pieces import Feeds
 from optimizer.model.ports import Array
-from optimizer.prune.consumers import Consumer, array, consumers
+from optimizer.prune.consumers import Consumer, consumers
 from optimizer.prune.forward import forward
 from optimizer.prune.groups import Axes, Bools
 from optimizer.prune.remove import mask
@@ -60,7 +60,7 @@ def repair(
     working, gone, forms = model.clone(), axes.gone(dropped), Counter[int]()
     mask(axes, dropped, working.graph)
     found = [one for one in consumers(axes.graph) if _known(axes, one)]
-    chosen = [one for one in found if not _gone(axes, one.node.outputs[0], one.channel_axis, gone).all()]
+    chosen = [one for one in found if not _gone(axes, one.output, one.channel_axis, gone).all()]
 
     def mending(one: Consumer, fitting: Pairs, judging: Pairs) -> Mapping[str, Array]:
         constants, form = _mended(axes, one, gone, fitting, judging)
@@ -75,7 +75,7 @@ def repair(
 
 
 def _known(axes: Axes, one: Consumer) -> bool:
-    return all(axes.layouts.get(value) is not None for value in (one.given, one.node.outputs[0]))
+    return all(axes.layouts.get(value) is not None for value in (one.given, one.output))
 
 
 def _gone(axes: Axes, value: ir.Value, axis: int, gone: Bools) -> Bools:
@@ -106,8 +106,4 @@ def _mended(axes: Axes, one: Consumer, gone: Bools, fitting: Pairs, judging: Pai
 
 def written(one: Consumer, found: Fit) -> dict[str, Array]:
     """A fit as the constants of a consumer."""
-    constants = {one.weight.name or "": one.stored(found.weight)}
-    if one.bias is not None:
-        old = array(one.bias)
-        constants[one.bias.name or ""] = (old + found.shift.reshape(-1)).astype(old.dtype)
-    return constants
+    return {one.name: one.stored(found.weight), **one.shifted(found.shift)}

@@ -67,7 +67,7 @@ def fitted(axes: Axes, dropped: Bools, found: Sequence[Consumer], moments: Mappi
     """New constants of all that reads labels that go, by the moments of the unpruned model."""
     gone, constants = axes.gone(dropped), dict[str, Array]()
     for one in found:
-        layout, known = axes.layouts.get(one.given), moments.get(one.node.name or "")
+        layout, known = axes.layouts.get(one.given), moments.get(one.name)
         if (
             layout is None
             or known is None

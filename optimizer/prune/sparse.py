@@ -144,10 +144,10 @@ def sparse(
         if one.weight.consumer is None or feeds is None:
             replace(working.graph, plainly(one, share))
     if feeds is not None:
-        by_node = {one.weight.consumer.node: (one, share) for one, share in chosen if one.weight.consumer is not None}
+        own = {one.weight.name: (one, share) for one, share in chosen if one.weight.consumer is not None}
 
         def mending(consumer: Consumer, seen: Pairs, unseen: Pairs) -> Mapping[str, Array]:
-            one, share = by_node[consumer.node]
+            one, share = own[consumer.name]
             return mended(one, share, seen, unseen)
 
         found = [one.weight.consumer for one, _ in chosen if one.weight.consumer is not None]

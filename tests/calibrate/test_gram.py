@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from optimizer.calibrate.gram import POSITIONS, Gram, Window, windows
+from optimizer.calibrate.gram import POSITIONS, Gram, Past, Window, windows
 from tests.quantize.nets import build, evaluate
 
 Array = npt.NDArray[np.float32]
@@ -119,3 +119,11 @@ def test_an_image_smaller_than_the_kernel_adds_nothing() -> None:
     assert gram.count == 0
     with pytest.raises(ValueError, match="no batch"):
         gram.moments(True)
+
+
+def test_a_recurrent_weight_reads_the_states_of_the_step_before() -> None:
+    states = np.arange(4 * 2 * 3 * 5, dtype=np.float32).reshape(4, 2, 3, 5)
+    rows = Past().rows(states)
+    assert np.array_equal(rows[0], states[:3, 0].reshape(9, 5))
+    assert np.array_equal(rows[1], states[1:, 1].reshape(9, 5))
+    assert np.array_equal(Past(reverse=True).rows(states[:, :1])[0], states[1:, 0].reshape(9, 5))

@@ -44,6 +44,18 @@ net (float[2,7,12] x, float[12,32] w1, float[32] b1, float[32,16] w2, float[16,6
     y = MatMul(br, w3)
 }
 """
+STATES = """
+net (float[9,1,12] x, float[2,24,12] w1, float[2,24,8] r1, float[16,16] w2, float[1,48,16] w3, float[1,48,12] r3,
+     float[12,5] w4) => (float[1,1,5] y) <int64[3] size = {9,1,16}> {
+    a, c = GRU<hidden_size=8, direction="bidirectional", linear_before_reset=1>(x, w1, r1)
+    t = Transpose<perm=[0,2,1,3]>(a)
+    b = Reshape(t, size)
+    d = MatMul(b, w2)
+    dr = Relu(d)
+    , h = LSTM<hidden_size=12>(dr, w3, r3)
+    y = MatMul(h, w4)
+}
+"""
 FEEDS = 144
 
 
@@ -74,7 +86,7 @@ def outputs(model: ir.Model, feeds: list[dict[str, np.ndarray]]) -> np.ndarray:
     return np.stack([session.run(feed)[0] for feed in feeds])
 
 
-@pytest.mark.parametrize("text", [CONVS, TOKENS], ids=["convolutions", "matrix products"])
+@pytest.mark.parametrize("text", [CONVS, TOKENS, STATES], ids=["convolutions", "matrix products", "states"])
 def test_repair_brings_unseen_answers_closer_and_removed_still_equals_masked(text: str) -> None:
     base = net(text)
     feeds = samples(base, 0)
@@ -113,6 +125,20 @@ def test_consumers_are_found_with_their_biases() -> None:
     found = consumers(net(TOKENS).graph)
     assert [one.bias.name if one.bias else None for one in found] == ["b1", None, None]
     assert [[one.weight.name for one in level] for level in levels(found)] == [["w1"], ["w2"], ["w3"]]
+
+
+def test_recurrent_layers_read_their_input_and_their_own_states() -> None:
+    found = consumers(net(STATES).graph)
+    assert [one.name for one in found] == ["w1", "r1", "w2", "w3", "r3", "w4"]
+    assert [one.rows().shape for one in found[:2]] == [(1, 48, 12), (2, 24, 8)]
+    assert [one.bias.name if one.bias else None for one in found[:2]] == ["w1_shift", None]
+    assert all(np.array_equal(one.stored(one.rows()), one.weight.const_value) for one in found)
+
+
+def test_the_shift_of_a_recurrent_layer_goes_to_the_bias_of_its_input() -> None:
+    one = consumers(net(STATES).graph)[0]
+    new = one.shifted(np.ones((1, 48)))["w1_shift"]
+    assert new.shape == (2, 48) and np.all(new[:, :24] == 1) and not new[:, 24:].any()
 
 
 def test_a_shared_weight_and_a_scaled_product_are_no_consumers() -> None:

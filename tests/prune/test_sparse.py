@@ -16,7 +16,7 @@ from optimizer.prune.weights import weights
 from optimizer.recipe import Prune, Run
 from optimizer.report.records import Result
 from tests import builders
-from tests.prune.test_repair import CONVS, TOKENS, net, samples
+from tests.prune.test_repair import CONVS, STATES, TOKENS, net, samples
 
 
 @pytest.fixture
@@ -80,6 +80,19 @@ def test_recurrent_weights_lose_entries_too(tmp_path: Path) -> None:
     io.save(net(text + " h = GRU<hidden_size=8>(x, w1, w2) y = MatMul(h, w3) }"), tmp_path / "net.onnx")
     prune(tmp_path / "net.onnx", Prune(sparsity=0.5, structured=False, measure=False), Run(), force=True)
     assert zeros(tmp_path / "net.pruned.onnx") == pytest.approx({"w1": 0.5, "w2": 0.5, "w3": 0.5}, abs=0.01)
+
+
+def test_recurrent_weights_are_fitted_to_what_they_read(tmp_path: Path) -> None:
+    model = net(STATES)
+    io.save(model, tmp_path / "net.onnx")
+    np.savez(tmp_path / "data.npz", x=np.stack([feed["x"] for feed in samples(model, 0)]))
+    found = {}
+    for criterion in ("magnitude", "obs"):
+        step = Prune(sparsity=0.5, structured=False, measure=False, criterion=criterion, scope="layer")  # type: ignore[arg-type]
+        accuracy = pruned((tmp_path / "net.onnx", Run(data=str(tmp_path / "data.npz"))), step).accuracy
+        assert accuracy is not None
+        found[criterion] = accuracy.sqnr_db
+    assert found["obs"] > found["magnitude"] + 3
 
 
 def test_what_costs_less_loses_more_and_the_whole_share_is_met() -> None:
