@@ -18,6 +18,12 @@ from optimizer.model.ports import Array
 
 POSITIONS = 192
 """Rows (output positions, tokens) taken from one batch at most."""
+_LEAST = 24
+
+
+def enough(columns: int) -> int:
+    """Rows of one batch that tell enough about few columns where there are many batches."""
+    return min(POSITIONS, max(_LEAST, 2 * columns))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,12 +58,12 @@ class Past:
 
     reverse: bool = False
 
-    def rows(self, states: Array) -> Array:
+    def rows(self, states: Array, most: int) -> Array:
         """The states as the weight reads them, [directions, rows, H], without what comes before the first step."""
         ways = range(states.shape[1])
         seen = [states[1:, way] if self.reverse or way else states[:-1, way] for way in ways]
         flat = np.stack(seen).reshape(len(seen), -1, states.shape[-1])
-        return np.asarray(flat[:, _spread(flat.shape[1])], np.float32)
+        return np.asarray(flat[:, _spread(flat.shape[1], most)], np.float32)
 
 
 @dataclasses.dataclass
@@ -65,6 +71,8 @@ class Gram:
     """Moments of the inputs of one weight; `window` None is a matrix product over the last axis."""
 
     window: Window | Past | None = None
+    most: int = POSITIONS
+    """Rows of one batch."""
     products: Array | None = None
     """Shape [groups, K, K], float32: sums of some ten thousand rows keep four digits, and damping is 1%."""
     total: Array | None = None
@@ -94,8 +102,12 @@ class Gram:
         """The inputs of the weight, float32 [groups, rows, K]."""
         if self.window is None:
             flat = batch.reshape(-1, batch.shape[-1])
-            return flat[_spread(len(flat))][None].astype(np.float32)
-        return self.window.rows(batch) if isinstance(self.window, Past) else windows(batch, self.window)
+            return flat[_spread(len(flat), self.most)][None].astype(np.float32)
+        return (
+            self.window.rows(batch, self.most)
+            if isinstance(self.window, Past)
+            else windows(batch, self.window, self.most)
+        )
 
     def moments(self, centred: bool) -> Array:
         """``E[x x^T]``, or the covariance, float64 [groups, K, K]. Raises `ValueError` if nothing was seen."""
@@ -112,8 +124,8 @@ class Gram:
         return np.asarray(self.total.astype(np.float64) / self.count)
 
 
-def windows(batch: Array, window: Window) -> Array:
-    """Input windows of a convolution at up to `POSITIONS` output positions, float32 [groups, rows, K]."""
+def windows(batch: Array, window: Window, most: int = POSITIONS) -> Array:
+    """Input windows of a convolution at up to `most` output positions, float32 [groups, rows, K]."""
     spatial = len(window.kernel)
     pads = window.edges(batch.shape[2:])
     edges = [(0, 0), (0, 0), *((pads[i], pads[i + spatial]) for i in range(spatial))]
@@ -126,7 +138,7 @@ def windows(batch: Array, window: Window) -> Array:
     whole = (slice(None), slice(None))
     view = view[whole + tuple(slice(None, None, step) for step in (*window.strides, *window.dilations))]
     places = view.shape[:1] + view.shape[2 : 2 + spatial]
-    picked = np.unravel_index(_spread(int(np.prod(places))), places)
+    picked = np.unravel_index(_spread(int(np.prod(places)), most), places)
     found = np.moveaxis(view, 1, 1 + spatial)[picked]
     count, channels = found.shape[:2]
     grouped = found.reshape(count, window.groups, channels // window.groups, *window.kernel)
@@ -134,6 +146,6 @@ def windows(batch: Array, window: Window) -> Array:
     return np.ascontiguousarray(moved, np.float32).reshape(window.groups, count, -1)
 
 
-def _spread(count: int) -> Array:
-    """Up to `POSITIONS` evenly spread indices below `count`."""
-    return np.arange(count) if count <= POSITIONS else np.linspace(0, count - 1, POSITIONS).astype(np.int64)
+def _spread(count: int, most: int) -> Array:
+    """Up to `most` evenly spread indices below `count`."""
+    return np.arange(count) if count <= most else np.linspace(0, count - 1, most).astype(np.int64)

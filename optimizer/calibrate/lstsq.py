@@ -20,7 +20,7 @@ import dataclasses
 
 import numpy as np
 
-from optimizer.calibrate.gram import Gram, Past, Window
+from optimizer.calibrate.gram import POSITIONS, Gram, Past, Window
 from optimizer.model.ports import Array
 
 RIDGE = 1e-3
@@ -32,6 +32,7 @@ class Pairs:
     """Moments of two streams of inputs of one weight, row by row. A monoid; [G, K, K] and [G, K], float32."""
 
     window: Window | Past | None
+    most: int = POSITIONS
     cross: Array | None = None
     own: Array | None = None
     first: Array | None = None
@@ -40,7 +41,7 @@ class Pairs:
 
     def update(self, x: Array, y: Array) -> None:
         """Fold in one batch as the original (x) and the pruned model (y) see it."""
-        rows, others = Gram(self.window).rows(x), Gram(self.window).rows(y)
+        rows, others = (Gram(self.window, self.most).rows(batch) for batch in (x, y))
         if not rows.size:
             return
         found = (rows.transpose(0, 2, 1) @ others, others.transpose(0, 2, 1) @ others, rows.sum(1), others.sum(1))

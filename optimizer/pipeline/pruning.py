@@ -123,7 +123,7 @@ class Calibration:
         """Moments of what the consumers of the base read, by weight; a few samples are left aside."""
         every = consumers(self.base.graph)
         found = [one for one in every if one.columns <= WIDEST]
-        grams = {one.name: Gram(one.window) for one in found}
+        grams = {one.name: Gram(one.window, one.most) for one in found}
         watched: dict[str, list[Gram]] = {}
         for one in found:
             watched.setdefault(one.given.name or "", []).append(grams[one.name])

@@ -54,7 +54,7 @@ def forward(
 
 def _gather(chosen: Sequence[Consumer], reference: Pieces, working: Pieces) -> list[tuple[Pairs, Pairs]]:
     """Moments for fitting and for judging of what each consumer reads, in both models."""
-    seen = [(Pairs(one.window), Pairs(one.window)) for one in chosen]
+    seen = [(Pairs(one.window, one.most), Pairs(one.window, one.most)) for one in chosen]
     names = list(dict.fromkeys(one.given.name or "" for one in chosen))
     own = [one.given.name or "" for one in chosen if one.given in one.node.outputs]
     for number, runs in enumerate(zip(reference.run(names, own), working.run(names, own), strict=True)):

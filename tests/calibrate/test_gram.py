@@ -123,7 +123,7 @@ def test_an_image_smaller_than_the_kernel_adds_nothing() -> None:
 
 def test_a_recurrent_weight_reads_the_states_of_the_step_before() -> None:
     states = np.arange(4 * 2 * 3 * 5, dtype=np.float32).reshape(4, 2, 3, 5)
-    rows = Past().rows(states)
+    rows = Past().rows(states, 9)
     assert np.array_equal(rows[0], states[:3, 0].reshape(9, 5))
     assert np.array_equal(rows[1], states[1:, 1].reshape(9, 5))
-    assert np.array_equal(Past(reverse=True).rows(states[:, :1])[0], states[1:, 0].reshape(9, 5))
+    assert np.array_equal(Past(reverse=True).rows(states[:, :1], 9)[0], states[1:, 0].reshape(9, 5))
