@@ -7,11 +7,12 @@
     MatMulInteger    1      none: see below  3                 last
     ConvInteger      1      none             3                 0
     MatMulNBits      1      2                3                 see 7
-    DynamicQuantizeMatMul, MatMulIntegerToFloat, DynamicQuantizeLSTM (two weights): as `DATA` says
+    QGemm, DynamicQuantizeMatMul, MatMulIntegerToFloat, DynamicQuantizeLSTM (two weights): as `DATA` says
 
 Cases:
-1. An int32 constant behind DequantizeLinear, or input 8 of QLinearConv, is a bias. Its scale is that of the input times
-   that of the weight: where the file says so (to 1e-3), it is derived from them from then on; else it is fixed.
+1. An int32 constant behind DequantizeLinear, input 8 of QLinearConv or 6 of QGemm, is a bias. Its scale is that of
+   the input times that of the weight: where the file says so (to 1e-3), it is derived from them from then on; else it
+   is fixed.
 2. Scales that are equal stay equal: the runtime drops the pair around a MaxPool or a Concat only while they are.
 3. A weight of MatMulInteger or ConvInteger gets its scale only after the product, by a Mul that is learnt as any other
    factor. It moves as if its values had the spread 1 / sqrt(fan-in).
@@ -41,11 +42,16 @@ from optimizer.train.rows.quantized import fit
 from optimizer.train.slots import Bias, Integer, Product, Scale, ScaleSlot, Slot
 from optimizer.train.table import Tensor, key
 
+GEMM = "com.microsoft::QGemm"
 BLOCKS, LSTM = "com.microsoft::MatMulNBits", "com.microsoft::DynamicQuantizeLSTM"
 SCALES = {
     "QuantizeLinear": (1,), "DequantizeLinear": (1,), "com.microsoft::QuantizeLinear": (1,),
     "com.microsoft::DequantizeLinear": (1,), "QLinearConv": (1, 4, 6), "QLinearMatMul": (1, 4, 6),
     "com.microsoft::MatMulNBits": (2,), "com.microsoft::DynamicQuantizeMatMul": (2,),
+    "com.microsoft::QLinearAdd": (1, 4, 6), "com.microsoft::QLinearMul": (1, 4, 6),
+    "com.microsoft::QGemm": (1, 4, 7), "com.microsoft::QLinearConcat": (0,),
+    **{f"com.microsoft::QLinear{op}": (1, 3) for op in
+       ("Sigmoid", "LeakyRelu", "Softmax", "AveragePool", "GlobalAveragePool")},
     "com.microsoft::MatMulIntegerToFloat": (2, 3), "com.microsoft::DynamicQuantizeLSTM": (8, 10),
 }  # fmt: skip
 DATA: dict[str, tuple[tuple[int, int | None, int, int | None], ...]] = {
@@ -58,11 +64,13 @@ DATA: dict[str, tuple[tuple[int, int | None, int, int | None], ...]] = {
     BLOCKS: ((1, 2, 3, 0),),
     "com.microsoft::DynamicQuantizeMatMul": ((1, 2, 3, -1),),
     "com.microsoft::MatMulIntegerToFloat": ((1, 3, 5, -1),),
+    GEMM: ((3, 4, 5, None),),
     LSTM: ((1, 8, 9, -1), (2, 10, 11, -1)),
 }
 BIASED = {"Conv": 2, "ConvTranspose": 2, "Gemm": 2}
 """Operators whose kernel adds an int32 bias, and the position of that input."""
-
+SUMMED = {"QLinearConv": 8, GEMM: 6}
+"""Operators with an int32 bias of their own, and the position of that input; 1 and 4 are the scales of its unit."""
 
 MANY = 2.0
 
@@ -210,8 +218,8 @@ class Encoded:
         return lambda: fixed
 
     def _bias(self, node: ir.Node, products: dict[str, Product]) -> Slot | None:
-        if key(node) == "QLinearConv":
-            bias, left, right = self._constant(node, 8), self._constant(node, 1), self._constant(node, 4)
+        if key(node) in SUMMED:
+            bias, left, right = (self._constant(node, index) for index in (SUMMED[key(node)], 1, 4))
             if bias is None or left is None or right is None:
                 return None
             sides = self._scale(left), self._scale(right)
@@ -232,6 +240,8 @@ def _fitted(node: ir.Node, parameter: Tensor, q: Tensor, axis: int | None) -> Te
     """A scale or zero point shaped to broadcast over the integers `q` that it belongs to."""
     if key(node) == LSTM:
         return parameter.reshape(len(q), 1, -1)
+    if key(node) == GEMM:
+        axis = 0 if node.attributes.get_int("transB", 0) else 1
     axis = node.attributes.get_int("axis", 1) if axis is None else axis
     return fit(parameter, q, axis, node.attributes.get_int("block_size", 0))
 

@@ -283,3 +283,38 @@ def test_the_runtimes_fused_int8_products_are_learnt_too() -> None:
     assert {"w", "b", "ws"} <= set(parameters.tensors)
     assert constants(copy)["w"].dtype == ir.DataType.INT8
     assert parity(copy, {"x": rows()}) < 0.03
+
+
+QUANTIZED = """g (float[1,2,4,4] x) => (float[1,3] y, float[1,2,3,3] p) <float s = {0.02}, uint8 z = {120},
+    float t = {0.03}, uint8 u = {100}, float h = {0.01}, uint8 i = {0}, float[3] ws = {0.01, 0.02, 0.015},
+    int8[3] wz = {0, 0, 0},
+    int8[3,4] w = {10, -20, 30, 40, -50, 60, 5, 70, -9, 12, 33, -44}, int32[3] b = {500, -700, 90}> {
+    q = QuantizeLinear(x, s, z) l = com.microsoft.QLinearLeakyRelu<alpha=0.1>(q, s, z, t, u)
+    a = com.microsoft.QLinearAdd(q, s, z, l, t, u, t, u) m = com.microsoft.QLinearMul(a, t, u, l, t, u, s, z)
+    c = com.microsoft.QLinearConcat<axis=1>(t, u, m, s, z, a, t, u)
+    g = com.microsoft.QLinearGlobalAveragePool(c, t, u, s, z) f = Flatten(g)
+    k = com.microsoft.QGemm<transB=1>(f, s, z, w, ws, wz, b, t, u)
+    n = com.microsoft.QLinearSigmoid(k, t, u, h, i) o = com.microsoft.QLinearSoftmax<axis=-1, opset=13>(n, h, i, h, i)
+    y = DequantizeLinear(o, h, i)
+    v = com.microsoft.QLinearAveragePool<kernel_shape=[2,2]>(m, s, z, t, u) p = DequantizeLinear(v, t, u) }"""
+
+
+def test_a_model_of_the_runtimes_quantized_operators_is_learnt_too() -> None:
+    graph = model(QUANTIZED, extra_opsets=MS)
+    feed = {"x": np.random.default_rng(0).normal(0, 1, (1, 2, 4, 4)).astype(np.float32)}
+    assert parity(graph, feed) < 0.02
+    parameters, copy = moved(graph, 0.02)
+    assert {"w", "b", "ws", "s", "t", "h"} <= set(parameters.tensors)
+    assert constants(copy)["b"].dtype == ir.DataType.INT32
+    assert parity(copy, feed) < 0.02
+
+
+@pytest.mark.parametrize("text", ["transB=0", "transA=1"])
+def test_a_quantized_product_may_be_transposed_and_stay_real(text: str) -> None:
+    graph = model(
+        f"""g (float[2,2] x) => (float[2,2] y) <float s = {{0.02}}, uint8 z = {{120}}, float[2] ws = {{0.01, 0.02}},
+        int8[2] wz = {{3, 0}}, int8[2,2] w = {{10, -20, 30, 40}}, int32[2] b = {{500, -700}}> {{
+        q = QuantizeLinear(x, s, z) y = com.microsoft.QGemm<{text}>(q, s, z, w, ws, wz, b) }}""",
+        extra_opsets=MS,
+    )
+    assert parity(graph, {"x": rows()[:2, :2]}) < 1e-5

@@ -10,6 +10,7 @@ from optimizer.train.rows import (
     norm,
     packed,
     pool,
+    qlinear,
     quantized,
     recurrent,
     reduce,
@@ -18,7 +19,21 @@ from optimizer.train.rows import (
 )
 from optimizer.train.table import Row
 
-_PARTS = (elementwise, shape, reduce, linear, pool, norm, recurrent, resize, control, quantized, packed, attention)
+_PARTS = (
+    elementwise,
+    shape,
+    reduce,
+    linear,
+    pool,
+    norm,
+    recurrent,
+    resize,
+    control,
+    quantized,
+    packed,
+    qlinear,
+    attention,
+)
 
 ROWS: dict[str, Row] = {op: row for part in _PARTS for op, row in part.ROWS.items()}
 

@@ -50,9 +50,11 @@ def max_pool(at: Call, x: Tensor) -> Tensor:
 
 
 def _sums(at: Call, x: Tensor, kernel: Sequence[int]) -> Tensor:
-    """The sum over each window, of any rank and dilation, as a convolution with ones."""
+    """The sum over each window; of any rank and dilation as a convolution with ones."""
     rank = len(kernel)
     strides, dilations = at.integers("strides") or [1] * rank, at.integers("dilations") or [1] * rank
+    if rank == 2 and set(dilations) == {1}:
+        return at.functional.avg_pool2d(x, kernel, strides, divisor_override=1)
     planes, ones = x.reshape(-1, 1, *x.shape[2:]), at.torch.ones(1, 1, *kernel, dtype=x.dtype)
     found = at.torch.convolution(planes, ones, None, strides, [0] * rank, dilations, False, [0] * rank, 1)
     return found.reshape(*x.shape[:2], *found.shape[2:])

@@ -84,8 +84,9 @@ def conv_integer(at: Call, x: Tensor, w: Tensor, x_zero: Tensor = None, w_zero: 
     return conv(at, centred(x, x_zero, 1), centred(w, w_zero, 0))
 
 
-def _requantize(at: Call, y: Tensor, scale: Tensor, zero: Tensor, output: int) -> Tensor:
-    value = at.node.inputs[output]
+def requantize(at: Call, y: Tensor, scale: Tensor, zero: Tensor, output: int) -> Tensor:
+    """y as the integers of the operator's output, whose zero point is input `output`."""
+    value = at.node.inputs[output] if output < len(at.node.inputs) else None
     low, high = RANGES[(value.dtype if value is not None else None) or UINT8]
     return (straight_round(y / scale) + (0 if zero is None else zero.float())).clamp(low, high)
 
@@ -94,14 +95,14 @@ def qlinear_conv(at: Call, x: Tensor, xs: Tensor, xz: Tensor, w: Tensor, ws: Ten
                  yz: Tensor, b: Tensor = None) -> Tensor:  # fmt: skip
     y = conv(at, centred(x, xz, 1), centred(w, wz, 0), None if b is None else b.float())
     scale = xs * ws
-    return _requantize(at, y * (scale if scale.numel() == 1 else along(scale, 1, y.ndim)), ys, yz, 7)
+    return requantize(at, y * (scale if scale.numel() == 1 else along(scale, 1, y.ndim)), ys, yz, 7)
 
 
 def qlinear_matmul(at: Call, a: Tensor, a_s: Tensor, az: Tensor, b: Tensor, bs: Tensor, bz: Tensor, ys: Tensor,
                    yz: Tensor) -> Tensor:  # fmt: skip
     a = centred(a, az, -2) * (a_s if a_s.numel() == 1 else along(a_s, -2, a.ndim))
     b = centred(b, bz, -1) * (bs if bs.numel() == 1 else along(bs, -1, b.ndim))
-    return _requantize(at, matmul(at, a, b), ys, yz, 7)
+    return requantize(at, matmul(at, a, b), ys, yz, 7)
 
 
 ROWS = {
