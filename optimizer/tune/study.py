@@ -8,10 +8,9 @@ storage, so that of two workers that want the same change one gets it and the ot
     waiting   -> running     a worker asks for a trial; those that wait come first
     (new)     -> running     ... else a new one: the guesses in their order, then what the sampler finds
 
-*Dead* is a worker whose heartbeat has not changed for `Pace.grace` seconds as the observer's own clock has it (clocks
-are never compared), or whose process is gone from this machine. If it was alive after all, what it tells later is
-dropped, since its trial is given back. A trial that `ATTEMPTS` workers died of is left alone and counts as
-finished, as it might be what kills the workers.
+A worker that is dead (`heartbeat`) loses its trial. If it was alive after all, what it tells later is dropped, as its
+trial is given back. A trial that `ATTEMPTS` workers died of is left alone and counts as finished: it might be what
+kills the workers.
 
 A study has exactly `total` finished trials in the end: a worker that finds itself with one too many gives it up.
 
@@ -21,34 +20,22 @@ a study that was interrupted and continued goes the way that it would have gone.
 
 from __future__ import annotations
 
-import contextlib
-import dataclasses
 import hashlib
-import os
-import platform
-import threading
-import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 from optimizer.errors import ConfigError
 from optimizer.tune.guesses import guesses
-from optimizer.tune.space import Choice, Row, Value, ask
+from optimizer.tune.heartbeat import ALIVE, Pace, Watch, heartbeats, owner
+from optimizer.tune.sampler import sampler, suggest
+from optimizer.tune.space import Row, Value, ask
 
 ATTEMPTS = 3
-RECORD, ALIVE, ATTEMPT, ORIGIN, SURPLUS = "record", "alive", "attempt", "origin", "surplus"
+RECORD, ATTEMPT, ORIGIN, SURPLUS = "record", "attempt", "origin", "surplus"
 IDENTITY, WRITTEN = "identity", "written"
 """Names of attributes in the storage."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Pace:
-    """Seconds between heartbeats, without one until a worker counts as dead, and between looks for work."""
-
-    beat: float = 15.0
-    grace: float = 60.0
-    look: float = 2.0
 
 
 class Study:
@@ -71,7 +58,7 @@ class Study:
         self.guesses = guesses(rows)
         small = [optuna.study.StudyDirection.MINIMIZE] * values
         self.inner = optuna.create_study(storage=storage, study_name=name, directions=small, load_if_exists=True)
-        self._seen: dict[int, tuple[Any, float]] = {}
+        self.watch = Watch(self.pace.grace)
         self._agree(name, identity)
 
     def _agree(self, name: str, identity: Mapping[str, object]) -> None:
@@ -144,13 +131,9 @@ class Study:
 
     def values(self, trial: Any) -> dict[str, Value]:
         """The values of a trial that was taken; those it had already if it was given back."""
-        from optuna.samplers import TPESampler
-
         place = self.place(trial)
-        seed = (self.seed * 1_000_003 + place) % 2**32
-        guess = self.guesses[place] if place < len(self.guesses) else None
-        self.inner.sampler = TPESampler(seed=seed) if guess is None else _fixed(guess)
-        return ask(self.rows, lambda row: _suggest(trial, row))
+        self.inner.sampler = sampler(self.seed, place, self.guesses)
+        return ask(self.rows, lambda row: suggest(trial, row))
 
     def finish(self, trial: Any, record: dict[str, Any], values: Sequence[float] | None, violation: float) -> bool:
         """Tell what a trial has found; `values` are None where there are none. False if it was given to another."""
@@ -177,36 +160,12 @@ class Study:
         from optuna.trial import TrialState
 
         for trial in self.trials():
-            if trial.state == TrialState.RUNNING and self._is_stale(trial):
+            if trial.state == TrialState.RUNNING and self.watch.sees_dead(trial.number, trial.user_attrs.get(ALIVE)):
                 self.give_back(trial, died=True)
 
-    @contextlib.contextmanager
-    def alive(self, trial: Any) -> Iterator[None]:
+    def alive(self, trial: Any) -> AbstractContextManager[None]:
         """Heartbeats for a trial that this worker runs."""
-        from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
-
-        stop = threading.Event()
-
-        def beats() -> None:
-            count = 0
-            while not stop.wait(self.pace.beat):
-                count += 1
-                try:
-                    trial.set_user_attr(ALIVE, [owner(), count])
-                except UpdateFinishedTrialError:
-                    return
-                except StorageInternalError:  # the next one may get through
-                    continue
-                finally:
-                    self.storage.remove_session()
-
-        thread = threading.Thread(target=beats, daemon=True)
-        thread.start()
-        try:
-            yield
-        finally:
-            stop.set()
-            thread.join()
+        return heartbeats(trial, self.storage, self.pace.beat)
 
     def place(self, trial: Any) -> int:
         """Which trial of the study this is, where one that was given back and taken again is still the same."""
@@ -214,13 +173,6 @@ class Study:
             return int(trial.user_attrs[ORIGIN])
         before = [one.user_attrs for one in self.trials() if one.number < trial.number]
         return sum(ORIGIN not in attributes and SURPLUS not in attributes for attributes in before)
-
-    def _is_stale(self, trial: Any) -> bool:
-        alive, now = trial.user_attrs.get(ALIVE), time.monotonic()
-        seen = self._seen.get(trial.number)
-        if seen is None or seen[0] != alive:
-            seen = self._seen[trial.number] = alive, now
-        return (alive is not None and gone(alive[0])) or now - seen[1] > self.pace.grace
 
     def _finished(self, trial: Any) -> bool:
         from optuna.trial import TrialState
@@ -247,50 +199,3 @@ class Study:
 
 def _hash(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def _suggest(trial: Any, row: Row) -> Value:
-    if isinstance(row.values, Choice):
-        chosen: Value = trial.suggest_categorical(row.name, row.values.values)
-        return chosen
-    number: float = trial.suggest_float(
-        row.name, row.values.low, row.values.high, step=row.values.step, log=row.values.log
-    )
-    return round(number, 6) if row.values.step is not None else number
-
-
-def _fixed(params: dict[str, Value]) -> Any:
-    """A sampler that knows one answer."""
-    from optuna.samplers import BaseSampler
-
-    class Fixed(BaseSampler):
-        def infer_relative_search_space(self, study: Any, trial: Any) -> dict[str, Any]:
-            return {}
-
-        def sample_relative(self, study: Any, trial: Any, search_space: Any) -> dict[str, Any]:
-            return {}
-
-        def sample_independent(self, study: Any, trial: Any, param_name: str, param_distribution: Any) -> Value:
-            return params[param_name]
-
-    return Fixed()
-
-
-def owner() -> str:
-    """This process, so that others on the same machine can see whether it is there."""
-    space = Path("/proc/self/ns/pid")
-    return f"{platform.node()}:{space.readlink() if space.exists() else ''}:{os.getpid()}"
-
-
-def gone(other: str) -> bool:
-    """Whether the process `other` is known to have ended; False where it cannot be known."""
-    place, _, number = other.rpartition(":")
-    if os.name != "posix" or place != owner().rpartition(":")[0]:
-        return False
-    try:
-        os.kill(int(number), 0)
-    except ProcessLookupError:
-        return True
-    except PermissionError:
-        return False
-    return False

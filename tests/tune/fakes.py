@@ -6,10 +6,11 @@ import time
 from typing import Any
 
 from optimizer.pipeline.common import Silent
+from optimizer.tune.heartbeat import Pace
 from optimizer.tune.settings import Tune
 from optimizer.tune.space import STEPS, Params, recipe, space
 from optimizer.tune.storage import close, open_storage
-from optimizer.tune.study import Pace, Study
+from optimizer.tune.study import Study
 from optimizer.tune.worker import work
 
 QUICK = Pace(beat=0.2, grace=1.5, look=0.05)
