@@ -27,7 +27,7 @@ class Given:
     def __init__(self, context: typer.Context, file: Path | None) -> None:
         """Raises `ConfigError`."""
         self.context = context
-        self.config: Config = find(file)
+        self.config: Config = find(file).of(self._command)
 
     def model(self, given: Path | None) -> Path:
         """MODEL, or the configuration's. Raises `ConfigError` if neither is there."""

@@ -17,23 +17,20 @@ from pathlib import Path
 import onnx_ir as ir
 
 from optimizer.calibrate import selection
-from optimizer.data import augment
 from optimizer.data.samples import Samples
-from optimizer.errors import ConfigError, NothingToDo
-from optimizer.model import cleanup, io, shapes
-from optimizer.model.passes import functions
+from optimizer.errors import NothingToDo
+from optimizer.model import io
 from optimizer.pipeline import bytes as bytes_in
 from optimizer.pipeline import common
 from optimizer.pipeline import quantize_words as words
 from optimizer.pipeline.common import Progress, Silent, Subject
+from optimizer.pipeline.memory import Memory
+from optimizer.pipeline.quantizable import Timing, float_model, in_float32, multiplied
 from optimizer.quantize import half, sensitivity
 from optimizer.quantize.build import Candidate, Static
-from optimizer.quantize.existing import integer_nodes
 from optimizer.recipe import Quantize, Run
 from optimizer.report.records import Accuracy, Latency, Result
 
-AUGMENTED = 10
-"""Samples to calibrate on for each that is given, where they are augmented."""
 _USUAL_SQNR = 14.0
 """Decibels that are asked for where no bound is given."""
 _SYNTHETIC_SQNR = 20.0
@@ -51,34 +48,22 @@ def quantize(
     output: Path | str | None = None,
     force: bool = False,
     progress: Progress | None = None,
+    memory: Memory | None = None,
 ) -> Result:
-    """Quantize the model at `path` and write the result. Raises `UserError`, or `BoundMissed` with nothing written."""
+    """Quantize the model at `path` and write the result. Raises `UserError`, or `BoundMissed` with nothing written.
+
+    Runs that share a `memory` calibrate a model once.
+    """
     source, step, run = Path(path), step or Quantize(), run or Run()
     target = Path(output) if output is not None else common.default_output(source, "int8")
-    model = io.load(source)
-    if found := integer_nodes(model):
-        raise NothingToDo(f"{source} is quantized already ({found} integer nodes): give the float model it came from")
+    model = float_model(source)
     io.check_target(target, force)
     about = common.prepare(source, model, run)
     kind = half.kind(about.clean)
-    about = about if kind is None else _single(about, kind)
-    result, candidate = _Work(about, step, run, progress or Silent()).best()
+    result, candidate = Work(in_float32(about), step, run, progress or Silent(), memory).best()
     if kind is not None:
         half.narrow(candidate.model, kind)
     return common.write(result, candidate.model, source, target, run, step, force=force)
-
-
-def _single(about: Subject, kind: ir.DataType) -> Subject:
-    """`about` with a clean model that computes in float32 what the given one holds in 16 bits."""
-    ready = about.model.clone()
-    functions.inline(ready)
-    shapes.infer(ready)
-    half.widen(ready)
-    notes = cleanup.clean(ready)
-    common.name_nodes(ready)
-    shapes.infer(ready)
-    first = f"{kind.name.lower()} computed in float32, as ONNX Runtime does on CPU"
-    return dataclasses.replace(about, clean=ready, notes=(first, *notes))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,10 +76,19 @@ class Judged:
     """What was done to it, one line each."""
 
 
-class _Work:
+class Work:
     """One run of the command: calibration once, then candidates, each timed and judged against the original."""
 
-    def __init__(self, about: Subject, step: Quantize, run: Run, progress: Progress) -> None:
+    def __init__(
+        self,
+        about: Subject,
+        step: Quantize,
+        run: Run,
+        progress: Progress,
+        memory: Memory | None = None,
+        timing: Timing | None = None,
+    ) -> None:
+        self.timing = timing or Timing()
         taken = bytes_in.take(about, step, run)
         self.about, self.step, self.run, self.progress = taken.about, step, run, progress
         calibration, self.judging = common.split(taken.about.samples, run.seed)
@@ -108,11 +102,18 @@ class _Work:
             synthetic=self.calibration.synthetic,
             threads=run.threads,
             tick=tick,
+            remembered=memory.of(about, step, run) if memory is not None else None,
         )
         self.costs = self.static.table_costs()
 
     def best(self) -> tuple[Result, Candidate]:
         """The candidate to write and its result."""
+        judged, latency = self.choose()
+        repaired = self.repaired(judged)
+        return self.describe(repaired, latency), repaired.candidate
+
+    def choose(self) -> tuple[Judged, Latency | None]:
+        """The best candidate, not yet repaired."""
         useful = [candidate for candidate in self.candidates() if candidate.changed]
         if not useful:
             raise NothingToDo(f"{self.about.path} has nothing to quantize: no int8 kernel fits it, no weight is large")
@@ -122,8 +123,7 @@ class _Work:
         for i in order:
             judged, latency = finalists[i], latencies[i] if latencies else None
             if latency is None or latency.verdict == "faster" or _plain(judged, latency):
-                repaired = self.repaired(judged)
-                return self.describe(repaired, latency), repaired.candidate
+                return judged, latency
         raise NothingToDo(f"{self.about.path}: no int8 form of it is as fast as the original here; nothing was written")
 
     def finalists(self, ranked: list[Candidate]) -> list[Judged]:
@@ -138,7 +138,8 @@ class _Work:
             if self.holds(judged):
                 found.append(judged)
                 continue
-            bounded = self.bounded(judged) if not missed and not candidate.only_stored else None
+            movable = not candidate.only_stored and self.step.placed is None
+            bounded = self.bounded(judged) if movable and not missed else None
             missed.append(judged)
             if bounded is not None:
                 found.append(bounded)
@@ -161,6 +162,8 @@ class _Work:
         """What the step allows; the plainest last."""
         self.progress.stage("placing int8 and float")
         static, mode = self.static, self.step.mode
+        if self.step.placed is not None:
+            return [static.as_placed()]
         if mode == "weights":
             return [static.stored()]
         if mode == "dynamic":
@@ -171,7 +174,8 @@ class _Work:
             table = static.placed("placed by the cost table", self.costs)
             return [table if table.changed else static.stored()]
         everything = static.everything()
-        self.costs = static.measured_costs(everything, list(self.calibration.take(common.TIMED_SAMPLES)))
+        with self.timing.alone:
+            self.costs = static.measured_costs(everything, list(self.calibration.take(common.TIMED_SAMPLES)))
         found = [everything, *self.placements({})]
         return found if mode == "static" else [*found, static.dynamic(), static.stored()]
 
@@ -190,7 +194,9 @@ class _Work:
 
     def race(self, candidates: list[Candidate], seconds: float) -> tuple[Latency, ...]:
         models = [candidate.model for candidate in candidates]
-        return common.race(self.about.model, models, self.judging, self.run, seconds).latencies
+        with self.timing.alone:
+            seconds *= self.timing.patience
+            return common.race(self.about.model, models, self.judging, self.run, seconds).latencies
 
     def judge(self, candidate: Candidate) -> Judged:
         tick = self.progress.stage("comparing answers", len(self.judging))
@@ -279,15 +285,6 @@ class _Work:
             steps=(*base.steps, *made, *judged.notes, words.summary(judged.candidate)),
             warnings=(*base.warnings, *words.doubts(judged.accuracy, latency)),
         )
-
-
-def multiplied(samples: Samples, step: Quantize, seed: int) -> Samples:
-    """The samples to calibrate on: with `augment` ten for each of the given ones, which come first."""
-    if step.augment is None:
-        return samples
-    if samples.synthetic:
-        raise ConfigError("--augment makes more of real samples: give --data")
-    return augment.augmented(samples, step.augment, AUGMENTED, seed)
 
 
 def _plain(judged: Judged, latency: Latency) -> bool:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 import onnx_ir as ir
 
+from optimizer.errors import ConfigError
 from optimizer.model.ports import Feed
 from optimizer.quantize import (
     blockwise,
@@ -32,14 +33,16 @@ from optimizer.quantize.groups import Group
 from optimizer.quantize.head import Head
 from optimizer.quantize.plan import Plan
 from optimizer.quantize.qparams import QParams
+from optimizer.quantize.remembered import Remembered
 from optimizer.quantize.statistics import Statistics
-from optimizer.recipe import Quantize
+from optimizer.recipe import Mode, Quantize
 from optimizer.report.records import NodeDecision
 from optimizer.runtime import machine
 
 _DEARER = "in int8 it would cost more than it saves, its borders included"
 _NO_MATRIX = "not a product by a constant matrix: no dynamic kernel"
 _DYNAMIC = "dynamic"
+_ELSEWHERE = "the recipe does not place it"
 _ROUNDS = 6
 _RECOVERY_SAMPLES = 48
 _PROFILED = 8
@@ -55,6 +58,8 @@ class Candidate:
     plan: Plan | None = None
     plain: frozenset[str] = frozenset()
     """Groups whose weights stay float in the file too."""
+    chosen: tuple[str, ...] = ()
+    """Groups that were to be int8; the runtime may not fuse all of them."""
 
     @property
     def changed(self) -> bool:
@@ -65,6 +70,14 @@ class Candidate:
     def only_stored(self) -> bool:
         """Whether int8 is only how weights are kept, and all computing is in float."""
         return all(node.action in ("float", "weights") for node in self.nodes)
+
+    def decided(self, step: Quantize) -> Quantize:
+        """`step`, which left it open what is int8, with that decided: it gives this candidate and times nothing."""
+        if not self.chosen and not self.plain:
+            return dataclasses.replace(step, mode="weights", everywhere=False, measure=False)
+        mode: Mode = "dynamic" if self.plan is not None and self.plan.dynamic else "static"
+        plain = tuple(sorted(self.plain))
+        return dataclasses.replace(step, mode=mode, everywhere=False, placed=self.chosen, plain=plain, measure=False)
 
 
 class Static:
@@ -82,13 +95,15 @@ class Static:
         synthetic: bool = False,
         threads: int = 1,
         tick: Callable[[], None] = lambda: None,
+        remembered: Remembered | None = None,
     ) -> None:
         self.model, self.feeds, self.step, self.threads = model, feeds, step, threads
         found, self.kept_out = select.selected(groups.partition(model), step, model)
         self.inputs = ports.real(list(model.graph.inputs)) if step.inputs else ()
         self.outputs = ports.real(list(model.graph.outputs)) if step.outputs else ()
-        self.statistics: Statistics = statistics.gather(
-            model, found.groups, feeds(), also=(*self.inputs, *self.outputs), threads=threads, tick=tick
+        also = (*self.inputs, *self.outputs)
+        self.statistics: Statistics = (remembered or Remembered()).statistics(
+            lambda: statistics.gather(model, found.groups, feeds(), also=also, threads=threads, tick=tick)
         )
         self.heads = heads or {}
         self.statistics.know({name: head.params for name, head in self.heads.items()})
@@ -112,6 +127,18 @@ class Static:
         kept = [group for group in known if group.name in chosen]
         reasons = {group.name: verify.REASON.format(group.op) for group in self.partition.groups}
         return self.candidate(name, kept, {**reasons, **{group.name: _DEARER for group in known}, **held}, plain=held)
+
+    def as_placed(self) -> Candidate:
+        """The groups in int8 that the step names."""
+        wanted, plain = set(self.step.placed or ()), set(self.step.plain)
+        known = {group.name for group in self.partition.groups}
+        if unknown := sorted((wanted | plain) - known):
+            raise ConfigError(f"the recipe places {unknown[0]!r}, which is no node here that has an int8 kernel")
+        chosen = [group for group in self.partition.groups if group.name in wanted]
+        reasons = dict.fromkeys(known, _ELSEWHERE)
+        dynamic = [group.name for group in chosen] if self.step.mode == "dynamic" else []
+        name = _DYNAMIC if self.step.mode == "dynamic" else "placed by the recipe"
+        return self.candidate(name, chosen, reasons, dynamic, plain)
 
     def _bytes_first(self, found: placement.Costs) -> placement.Costs:
         """`found`, with what reads a uint8 input bound to be int8."""
@@ -188,7 +215,8 @@ class Static:
                 break
             reasons |= missed
             plan = plan.without(set(missed))
-        return self._finished(Candidate(name, self.model, (), plan), reasons, plain)
+        wanted = tuple(group.name for group in chosen)
+        return self._finished(Candidate(name, self.model, (), plan, chosen=wanted), reasons, plain)
 
     def _finished(self, candidate: Candidate, reasons: Mapping[str, str], plain: Collection[str]) -> Candidate:
         assert candidate.plan is not None

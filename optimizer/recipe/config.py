@@ -11,6 +11,9 @@
     [quantize]                      # options of one command; likewise [prune], [finetune], [bench], [tune]
     max-drop = "1%"
 
+    [run]                           # as at the top (model, output, data, ...), but for `optimize run` alone
+    held-back = 0.4
+
     [[steps]]                       # what `optimize run` does, see `recipe.toml`
     do = "quantize"
 
@@ -36,6 +39,15 @@ FILE, PROJECT = "optimize.toml", "pyproject.toml"
 
 
 @dataclasses.dataclass(frozen=True)
+class Inputs:
+    """A model, what becomes of it, and the fields of `Run` that are said."""
+
+    model: Path | None = None
+    output: Path | None = None
+    common: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True)
 class Config:
     """What a configuration says; nothing where there is none."""
 
@@ -50,7 +62,16 @@ class Config:
     """Fields of the steps, by command."""
     unread: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
     """The tables of `UNREAD` as they stand."""
+    run: Inputs = Inputs()
+    """The table `[run]`."""
     steps: Recipe = ()
+
+    def of(self, command: str) -> Config:
+        """What `command` is told: `run` has a table that goes before the rest."""
+        if command != "run":
+            return self
+        model, output = self.run.model or self.model, self.run.output or self.output
+        return dataclasses.replace(self, model=model, output=output, common={**self.common, **self.run.common})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,6 +83,9 @@ class _Models:
 @dataclasses.dataclass(frozen=True)
 class _Candidates:
     candidates: tuple[Path, ...] = ()
+
+
+_PLAIN = [field.name for field in (*dataclasses.fields(_Models), *dataclasses.fields(Run))]
 
 
 def find(file: Path | None = None) -> Config:
@@ -86,27 +110,35 @@ def _read(file: Path, required: bool) -> Config:
 
 
 def _config(document: Mapping[str, Any], file: Path, where: str) -> Config:
-    plain = {field.name for field in (*dataclasses.fields(_Models), *dataclasses.fields(Run))}
-    table.check_keys(document, [*plain, *STEPS, *UNREAD, "steps"], where)
-    models = table.record(_Models, _part(document, _Models), where)
+    table.check_keys(document, [*_PLAIN, *STEPS, *UNREAD, "run", "steps"], where)
+    top = _inputs(document, file, where)
+    own_run = _table(document, "run", where) if "run" in document else {}
+    table.check_keys(own_run, _PLAIN, f"{where}: run")
     own = {name: dict(_table(document, name, where)) for name in STEPS if name in document}
     candidates = table.values(_Candidates, _part(own.get("bench", {}), _Candidates), f"{where}: bench")
     own.get("bench", {}).pop("candidates", None)
     return Config(
         file=file,
-        model=_beside(file, models.model),
-        output=_beside(file, models.output),
+        model=top.model,
+        output=top.output,
         candidates=tuple(file.parent / path for path in candidates.get("candidates", ())),
-        common=_placed(file, table.values(Run, _part(document, Run), where)),
+        common=top.common,
         commands={
             name: _placed(file, table.values(STEPS[name], given, f"{where}: {name}")) for name, given in own.items()
         },
         unread={name: _table(document, name, where) for name in UNREAD if name in document},
+        run=_inputs(own_run, file, f"{where}: run"),
         steps=tuple(
             dataclasses.replace(step, **_placed(file, dataclasses.asdict(step)))
             for step in toml.steps(document.get("steps", []), where)
         ),
     )
+
+
+def _inputs(found: Mapping[str, Any], file: Path, where: str) -> Inputs:
+    models = table.record(_Models, _part(found, _Models), where)
+    common = _placed(file, table.values(Run, _part(found, Run), where))
+    return Inputs(_beside(file, models.model), _beside(file, models.output), common)
 
 
 def _table(document: Mapping[str, Any], name: str, where: str) -> Mapping[str, Any]:

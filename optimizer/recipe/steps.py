@@ -33,6 +33,10 @@ class Quantize:
     """With mode `weights`: products by constants take weights of 4 or 8 bits, with a scale for each block of inputs."""
     everywhere: bool = False
     """int8 wherever there is a kernel, whether it is expected to pay or not (static only)."""
+    placed: tuple[str, ...] | None = None
+    """Of nodes that have an int8 kernel, these use it, and no others: what a measured placement has found, as names."""
+    plain: tuple[str, ...] = ()
+    """With `placed`: of the other nodes, those whose weights are not stored as int8 either."""
     inputs: bool = False
     """The graph's own float inputs become uint8."""
     mean: tuple[float, ...] = ()
@@ -53,6 +57,10 @@ class Quantize:
             raise ConfigError(f"--max-drop must lie between 0% and 100%, not {self.max_drop:.0%}")
         if self.everywhere and self.mode in ("dynamic", "weights"):
             raise ConfigError(f"--everywhere places static int8: not with --mode {self.mode}")
+        if self.placed is not None and (self.mode not in ("static", "dynamic") or self.everywhere):
+            raise ConfigError("placed says which nodes are int8: it needs mode static or dynamic, without everywhere")
+        if self.plain and self.placed is None:
+            raise ConfigError("plain says which nodes that are not placed stay as they are: give placed too")
         if self.blocks is not None and self.mode != "weights":
             raise ConfigError("--bits and --block-size are for --mode weights: add that")
         if self.bits not in (None, 4, 8):

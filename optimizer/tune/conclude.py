@@ -19,6 +19,7 @@ from optimizer.errors import BoundMissed
 from optimizer.model import io, shapes
 from optimizer.pipeline import common
 from optimizer.pipeline.common import Progress
+from optimizer.recipe import config, toml
 from optimizer.report.records import Change, Latency, Result, to_json
 from optimizer.tune import front as fronts
 from optimizer.tune import manifest
@@ -26,7 +27,6 @@ from optimizer.tune import trial as trials
 from optimizer.tune.front import Point
 from optimizer.tune.judge import Verdict
 from optimizer.tune.race import race
-from optimizer.tune.space import recipe
 from optimizer.tune.study import Study
 from optimizer.tune.trial import Bench
 
@@ -45,37 +45,55 @@ class Finalist:
     latency: Latency
 
 
-def conclude(bench: Bench, study: Study, target: Path, progress: Progress, *, interrupted: bool) -> Result:
-    """Write the best model found. Raises `BoundMissed` if there is none within the bound."""
+def conclude(
+    bench: Bench, study: Study, target: Path, recipe: Path, progress: Progress, *, interrupted: bool
+) -> Result:
+    """Write the best model found, and its recipe. Raises `BoundMissed` if there is none within the bound."""
     records = study.records()
     points = [point for number, record in enumerate(records) if (point := trials.point(number, record)) is not None]
     best = fronts.front(points)
     if not best:
         raise BoundMissed(_none_holds(bench, points, len(records)))
     with tempfile.TemporaryDirectory(prefix="optimize-") as work:
-        progress.stage("timing the best against each other")
-        finalists = _finalists(bench, fronts.ranked(best, bench.settings.objective)[:FINALISTS], Path(work))
-        progress.stage("judging on samples that no choice depends on")
-        chosen, verdict = _first_that_holds(bench, finalists)
-        result = _describe(bench, chosen, verdict, best, records, interrupted)
+        chosen, verdict = _best_that_holds(bench, fronts.ranked(best, bench.settings.objective), Path(work), progress)
+        result = _describe(bench, chosen, verdict, best, records, recipe, interrupted)
         if bench.settings.front is not None:
             _write_front(bench, best, bench.settings.front, Path(work), result)
-        size = _write(bench, chosen.point, chosen.path, target, result)
-    study.wrote(target, target.with_name(manifest.FILE))
+        size = _write(bench, chosen.point, chosen.path, target, recipe, result)
+    study.wrote(target, recipe)
     return dataclasses.replace(result, output=str(target), size_bytes=Change(result.size_bytes.before, size))
 
 
-def check_targets(study: Study, target: Path, folder: Path | None, *, force: bool) -> None:
-    """Raise `OutputError` if the output cannot be written; one that this study wrote before may be replaced."""
-    for path in (target, target.with_name(manifest.FILE)):
+def check_targets(study: Study, target: Path, folder: Path | None, *, force: bool) -> Path:
+    """Where the recipe goes. Raises `OutputError` if it or the output cannot be written; what this study wrote before
+    may be replaced."""
+    recipe = manifest.place(target, lambda path: study.has_written(path) or (force and manifest.is_of(path, target)))
+    for path in (target, recipe):
         io.check_target(path, force or study.has_written(path))
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
+    return recipe
+
+
+def _best_that_holds(bench: Bench, points: Sequence[Point], work: Path, progress: Progress) -> tuple[Finalist, Verdict]:
+    """The first, in the objective's order, that keeps to the bound on the final samples; a few are timed together."""
+    missed: list[Verdict] = []
+    lot = FINALISTS if bench.settings.objective == "latency" else 1
+    for first in range(0, len(points), lot):
+        progress.stage("timing the best against each other")
+        finalists = _finalists(bench, points[first : first + lot], work)
+        progress.stage("judging on samples that no choice depends on")
+        for one in finalists:
+            verdict = bench.judge.judge(one.model, bench.parts.final)
+            if verdict.holds:
+                return one, verdict
+            missed.append(verdict)
+    raise BoundMissed(_not_confirmed(bench, missed))
 
 
 def _finalists(bench: Bench, points: Sequence[Point], work: Path) -> list[Finalist]:
     """The points' models, timed; in the objective's order."""
-    paths = [bench.builder.build(recipe(point.params), work).path for point in points]
+    paths = [bench.builder.build(toml.parse(point.steps), work).path for point in points]
     models = [io.load(path) for path in paths]
     latencies = race(bench.about.model, models, bench.parts.choosing, bench.run, SECONDS * len(models))
     found = [Finalist(*one) for one in zip(points, paths, models, latencies, strict=True)]
@@ -85,17 +103,11 @@ def _finalists(bench: Bench, points: Sequence[Point], work: Path) -> list[Finali
     return sorted(able, key=lambda one: (-round(one.latency.speedup, 2), one.point.size))
 
 
-def _first_that_holds(bench: Bench, finalists: Sequence[Finalist]) -> tuple[Finalist, Verdict]:
-    missed: list[Verdict] = []
-    for one in finalists:
-        verdict = bench.judge.judge(one.model, bench.parts.final)
-        if verdict.holds:
-            return one, verdict
-        missed.append(verdict)
+def _not_confirmed(bench: Bench, missed: Sequence[Verdict]) -> str:
     if not missed:
-        raise BoundMissed("no recipe within the bound is as fast as the original here; nothing was written")
+        return "no recipe within the bound is as fast as the original here; no model was written"
     nearest = min(missed, key=lambda verdict: verdict.violation)
-    raise BoundMissed(
+    return (
         f"what kept to the bound on the samples it was chosen by does not on {len(bench.parts.final)} others: "
         f"{_fall(nearest)}; no model was written (more --data makes the choice surer)"
     )
@@ -118,25 +130,25 @@ def _none_holds(bench: Bench, points: Sequence[Point], count: int) -> str:
 
 def _write_front(bench: Bench, points: Sequence[Point], folder: Path, work: Path, result: Result) -> None:
     for place, point in enumerate(points, 1):
-        path = bench.builder.build(recipe(point.params), work).path
+        path = bench.builder.build(toml.parse(point.steps), work).path
         own = folder / str(place)
         own.mkdir(exist_ok=True)
-        _write(bench, point, path, own / f"{bench.about.path.stem}.onnx", result)
+        _write(bench, point, path, own / f"{bench.about.path.stem}.onnx", own / config.FILE, result)
 
 
-def _write(bench: Bench, point: Point, path: Path, target: Path, result: Result) -> int:
-    """The model at `path` as `optimize run` would write it, with its recipe beside it; its size in bytes."""
-    steps, source, run = recipe(point.params), bench.about.path, bench.builder.run
+def _write(bench: Bench, point: Point, path: Path, target: Path, recipe: Path, result: Result) -> int:
+    """The model at `path` as `optimize run` would write it, and its recipe; its size in bytes."""
+    steps, source, run = toml.parse(point.steps), bench.about.path, bench.builder.run
     model = io.load(path)
     common.stamp(model, source, run, steps, dataclasses.replace(result, command="run"))
     size = io.save(model, target, force=True)
-    manifest.write(target.with_name(manifest.FILE), manifest.manifest(steps, source, target, run))
+    manifest.write(recipe, manifest.manifest(steps, source, target, run, recipe.name))
     return size
 
 
 def _describe(
     bench: Bench, chosen: Finalist, verdict: Verdict, best: Sequence[Point], records: Sequence[dict[str, Any]],
-    interrupted: bool,
+    recipe: Path, interrupted: bool,
 ) -> Result:  # fmt: skip
     shapes.infer(chosen.model)
     base = common.base_result("tune", bench.about, chosen.model, bench.run)
@@ -144,6 +156,7 @@ def _describe(
     steps = (
         f"{len(records)} trials, {stopped} of them stopped early; {len(best)} on the front",
         f"the best: {chosen.point.recipe}",
+        f"its recipe: optimize run {recipe} makes the model again",
         *(("interrupted: run the same command to go on",) if interrupted else ()),
     )
     return dataclasses.replace(
@@ -151,6 +164,7 @@ def _describe(
         details={
             "front": [to_json(point) for point in best],
             "best": chosen.point.number,
+            "recipe": str(recipe),
             "trials": [dict(record) for record in records],
             "bound": {"allowed": verdict.bound, "drop": verdict.risk.drop, "upper": verdict.risk.upper},
             "interrupted": interrupted,

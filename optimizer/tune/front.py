@@ -20,6 +20,9 @@ class Point:
     number: int
     key: str
     recipe: str
+    """On one line, for people."""
+    steps: str
+    """The same as TOML, with nothing left to timing."""
     params: dict[str, Any]
     time: float | None
     drop: float

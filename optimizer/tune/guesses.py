@@ -1,7 +1,7 @@
 """Recipes that people would try by hand: every search begins with these, so that it cannot end up worse.
 
-Values that a guess leaves out are those of `BASE`; with `steps = "quantize"` they are what `optimize quantize
---no-measure` does by default.
+Values that a guess leaves out are those of `BASE`. The first is what `optimize quantize` does by default, or where
+nothing is to be timed the second, which is that with `--no-measure --mode static`.
 """
 
 from __future__ import annotations
@@ -33,17 +33,19 @@ BASE: Params = {
 }
 
 GUESSES: tuple[Params, ...] = (
+    {"quantize.mode": "auto"},
     {},
-    {STEPS: "prune,quantize", "prune.macs": 0.9},
-    {"quantize.everywhere": True},
     {"quantize.everywhere": True, "quantize.max_drop": 1.0},
+    {STEPS: "prune,quantize", "prune.macs": 0.95, "quantize.mode": "auto"},
+    {"quantize.mode": "auto", "quantize.max_drop": 1.0},
     {STEPS: "prune,finetune,quantize", "prune.macs": 0.75},
-    {STEPS: "prune,quantize", "prune.macs": 0.75},
+    {STEPS: "prune,quantize", "prune.macs": 0.8},
     {"quantize.mode": "weights"},
     {STEPS: "prune,finetune,quantize", "prune.macs": 0.5},
     {STEPS: "prune,quantize", "prune.macs": 0.5},
     {"quantize.augment": "auto"},
     {"quantize.calibration": "percentile"},
+    {"quantize.everywhere": True},
     {"quantize.mode": "dynamic"},
 )
 """The most promising first: a search may be short."""

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import multiprocessing
-import os
-import signal
 from collections.abc import Iterator
 from multiprocessing.process import BaseProcess
-from typing import Any
+from pathlib import Path
+
+from optimizer.recipe import Run
+from optimizer.tune import interrupts
+from optimizer.tune.interrupts import Stop
+from optimizer.tune.settings import Tune
 
 
 class Crew:
-    """The helping processes."""
+    """The helping processes. Ctrl-C is the first worker's; it tells them by SIGTERM."""
 
     def __init__(self, members: list[BaseProcess]) -> None:
         self.members = members
@@ -20,19 +23,21 @@ class Crew:
     def wait(self, *, interrupted: bool) -> None:
         """Until all have ended; they are told first if the search was interrupted."""
         for member in self.members:
-            if interrupted and member.is_alive() and member.pid is not None:
-                os.kill(member.pid, signal.SIGINT)
+            if interrupted:
+                member.terminate()
         for member in self.members:
             member.join()
 
 
 @contextlib.contextmanager
-def helpers(count: int, given: tuple[Any, ...]) -> Iterator[Crew]:
-    """`count` processes that run `search.join(*given)`; they are gone when this ends, however it ends."""
+def helpers(count: int, source: Path, settings: Tune, run: Run, place: str) -> Iterator[Crew]:
+    """`count` processes that join the search; they are told to end when this ends, however it does."""
     context = multiprocessing.get_context("spawn")
+    given = (source, settings, run, place)
     crew = Crew([context.Process(target=_help, args=given, daemon=True) for _ in range(count)])
-    for member in crew.members:
-        member.start()
+    with interrupts.ignored():
+        for member in crew.members:
+            member.start()
     try:
         yield crew
     finally:
@@ -40,9 +45,15 @@ def helpers(count: int, given: tuple[Any, ...]) -> Iterator[Crew]:
             member.terminate()
 
 
-def _help(*given: Any) -> None:
+def _help(source: Path, settings: Tune, run: Run, place: str) -> None:
     from optimizer.errors import OptimizeError
     from optimizer.tune.search import join
 
-    with contextlib.suppress(OptimizeError, KeyboardInterrupt):  # the first worker meets the same error and tells it
-        join(*given)
+    # The first worker meets the same error and tells it.
+    with contextlib.suppress(OptimizeError, KeyboardInterrupt), interrupts.caught(Stop(_orphaned)) as stop:
+        join(source, settings, run, place, stop)
+
+
+def _orphaned() -> bool:
+    parent = multiprocessing.parent_process()
+    return parent is not None and not parent.is_alive()

@@ -31,9 +31,14 @@ def host_class(threads: int) -> str:
     return f"{where.cpu}, {' '.join(where.isa)}, {threads} threads, ONNX Runtime {where.onnxruntime}"
 
 
+def alone() -> FileLock:
+    """The lock of this machine's races."""
+    return FileLock(_LOCK)
+
+
 def race(
     original: ir.Model, candidates: Sequence[ir.Model], samples: Samples, run: Run, seconds: float
 ) -> list[Latency]:
     """Latency of each of the candidates against the original, alone among the races of this machine."""
-    with FileLock(_LOCK):
+    with alone():
         return list(common.race(original, candidates, samples, run, seconds).latencies)

@@ -16,13 +16,15 @@ from pathlib import Path
 from typing import Any
 
 from optimizer.errors import ConfigError, MissingExtra
+from optimizer.model import io
 from optimizer.pipeline import common
 from optimizer.pipeline.common import Progress, Silent
 from optimizer.recipe import Run
 from optimizer.report.records import Result
-from optimizer.tune import conclude, processes
+from optimizer.tune import conclude, interrupts, processes
 from optimizer.tune.build import Builder
 from optimizer.tune.cache import Cache, usual_folder
+from optimizer.tune.interrupts import Stop
 from optimizer.tune.judge import Judge
 from optimizer.tune.parts import fingerprint, parts
 from optimizer.tune.race import host_class
@@ -52,15 +54,18 @@ def tune(
     target = Path(output) if output is not None else common.default_output(source, "tuned")
     place = settings.storage or str(study_path(target))
     check(settings, run)
+    if settings.storage is None and not Path(place).exists():
+        io.check_target(target, force)
     progress.stage("reading model and samples")
     bench = prepare(source, settings, run)
     study, others = open_study(bench, place)
-    conclude.check_targets(study, target, settings.front, force=force)
-    with processes.helpers(settings.workers - 1, (source, settings, run, place)) as crew:
-        interrupted = work(partial(carry_out, bench), settings, study, progress, others)
-        crew.wait(interrupted=interrupted)
-    with common.reporting("tune", bench.about, run, f"--max-drop {settings.max_drop:.2%}"):
-        return conclude.conclude(bench, study, target, progress, interrupted=interrupted)
+    recipe = conclude.check_targets(study, target, settings.front, force=force)
+    with interrupts.caught(Stop()) as stop:
+        with processes.helpers(settings.workers - 1, source, settings, run, place) as crew:
+            interrupted = work(partial(carry_out, bench), settings, study, progress, others, stop)
+            crew.wait(interrupted=interrupted)
+        with common.reporting("tune", bench.about, run, f"--max-drop {settings.max_drop:.2%}"):
+            return conclude.conclude(bench, study, target, recipe, progress, interrupted=interrupted)
 
 
 def check(settings: Tune, run: Run) -> None:
@@ -87,7 +92,8 @@ def prepare(source: Path, settings: Tune, run: Run) -> Bench:
     identity = f"{hashlib.sha256(source.read_bytes()).hexdigest()}:{fingerprint(about.samples)}:{run.seed}"
     cache = Cache(settings.cache or usual_folder(), settings.cache_bytes)
     steps_run = dataclasses.replace(run, held_back=HELD_BACK)
-    return Bench(about, settings, run, own, judge, Builder(source, identity, steps_run, cache))
+    builder = Builder(source, identity, steps_run, cache, host_class(run.threads))
+    return Bench(about, settings, run, own, judge, builder)
 
 
 def open_study(bench: Bench, place: str) -> tuple[Study, Any]:
@@ -100,12 +106,12 @@ def open_study(bench: Bench, place: str) -> tuple[Study, Any]:
         "model": bench.builder.identity, "bound": settings.max_drop, "objective": settings.objective,
         "metric": settings.metric, "training": settings.train,
     }  # fmt: skip
-    study = Study(storage, own, space(train=settings.train), bench.run.seed, 3 if timed else 2, identity)
+    study = Study(storage, own, space(train=settings.train, timed=timed), bench.run.seed, 3 if timed else 2, identity)
     return study, lambda: study.elsewhere(f"{name} @ ") if timed else []
 
 
-def join(source: Path, settings: Tune, run: Run, place: str) -> None:
+def join(source: Path, settings: Tune, run: Run, place: str, stop: Stop) -> None:
     """What a helping process does: the same trials, and no conclusion."""
     bench = prepare(source, settings, run)
     study, others = open_study(bench, place)
-    work(partial(carry_out, bench), settings, study, Silent(), others)
+    work(partial(carry_out, bench), settings, study, Silent(), others, stop)

@@ -51,8 +51,10 @@ class Row:
 
 
 STEPS = "steps"
-_INT8: Mapping[str, tuple[Value, ...]] = {"quantize.mode": ("static",)}
-_CUT_BACK: Mapping[str, tuple[Value, ...]] = {"quantize.mode": ("static", "dynamic")}
+TIMED = "auto"
+"""The value of `quantize.mode` for which it times."""
+_INT8: Mapping[str, tuple[Value, ...]] = {"quantize.mode": (TIMED, "static")}
+_CUT_BACK: Mapping[str, tuple[Value, ...]] = {"quantize.mode": (TIMED, "static", "dynamic")}
 
 SPACE: tuple[Row, ...] = (
     Row(STEPS, Choice(("quantize", "prune", "prune,quantize", "prune,finetune", "prune,finetune,quantize"))),
@@ -67,11 +69,11 @@ SPACE: tuple[Row, ...] = (
     Row("finetune.temperature", Choice((1.0, 2.0, 4.0))),
     Row("finetune.features", Choice((0.0, 1.0))),
     Row("finetune.augment", Choice(("none", "auto"))),
-    Row("quantize.mode", Choice(("static", "dynamic", "weights"))),
+    Row("quantize.mode", Choice((TIMED, "static", "dynamic", "weights"))),
     Row("quantize.calibration", Choice(("mse", "minmax", "percentile", "entropy")), _INT8),
     Row("quantize.recover", Choice(("none", "bias", "full")), _INT8),
     Row("quantize.per_tensor", Choice((False, True)), _INT8),
-    Row("quantize.everywhere", Choice((False, True)), _INT8),
+    Row("quantize.everywhere", Choice((False, True)), {"quantize.mode": ("static",)}),
     Row("quantize.augment", Choice((None, "auto")), _INT8),
     # The drop up to which nothing goes back to float, the worst bargains first: the share of int8 in one number.
     Row("quantize.max_drop", Choice((None, 0.002, 0.005, 0.02, 0.05, 1.0)), _CUT_BACK),
@@ -80,16 +82,21 @@ SPACE: tuple[Row, ...] = (
 KINDS: Mapping[str, type[Step]] = {"prune": Prune, "finetune": Finetune, "quantize": Quantize}
 
 
-def space(*, train: bool) -> tuple[Row, ...]:
-    """The rows of a search that may train or not."""
-    return SPACE if train else tuple(_untrained(row) for row in SPACE if not row.name.startswith("finetune"))
+def space(*, train: bool, timed: bool) -> tuple[Row, ...]:
+    """The rows of a search that may train or not, and time or not."""
+    rows = [row for row in SPACE if train or not row.name.startswith("finetune")]
+    return tuple(_allowed(row, train, timed) for row in rows)
 
 
-def _untrained(row: Row) -> Row:
-    if row.name != STEPS or not isinstance(row.values, Choice):
+def _allowed(row: Row, train: bool, timed: bool) -> Row:
+    """The row without the values that need what is not allowed."""
+    if not isinstance(row.values, Choice):
         return row
-    kept = tuple(value for value in row.values.values if "finetune" not in str(value))
-    return dataclasses.replace(row, values=Choice(kept))
+    untimed = {TIMED} if row.name == "quantize.mode" and not timed else set()
+    kept = [value for value in row.values.values if value not in untimed]
+    if row.name == STEPS and not train:
+        kept = [value for value in kept if "finetune" not in str(value)]
+    return dataclasses.replace(row, values=Choice(tuple(kept)))
 
 
 def ask(rows: Sequence[Row], suggest: Callable[[Row], Value]) -> dict[str, Value]:
@@ -116,7 +123,7 @@ def _step(name: str, params: Params) -> Step:
     given = {key.partition(".")[2]: value for key, value in params.items() if key.startswith(f"{name}.")}
     chosen: dict[str, object] = {key: _typed(value, fields[key].default) for key, value in given.items()}
     if "measure" in fields:
-        chosen["measure"] = False
+        chosen["measure"] = chosen.get("mode") == TIMED
     return kind(**chosen)  # type: ignore[arg-type]
 
 

@@ -20,7 +20,7 @@ import onnx_ir as ir
 from optimizer.errors import OptimizeError
 from optimizer.model import io
 from optimizer.pipeline.common import Progress, Subject
-from optimizer.recipe import Run
+from optimizer.recipe import Run, toml
 from optimizer.tune.build import Builder, text
 from optimizer.tune.front import Point
 from optimizer.tune.judge import Judge, Verdict, least_sqnr
@@ -50,8 +50,7 @@ class Bench:
 def carry_out(bench: Bench, params: Params, known: Sequence[dict[str, Any]], progress: Progress) -> dict[str, Any]:
     """The record of a trial. `known` are the records of the trials before."""
     began = time.monotonic()
-    steps = recipe(params)
-    record = {"params": dict(params), "recipe": text(steps)}
+    record = {"params": dict(params), "recipe": text(recipe(params))}
     try:
         found = _found(bench, params, known, progress)
     except MISHAPS as error:
@@ -61,15 +60,15 @@ def carry_out(bench: Bench, params: Params, known: Sequence[dict[str, Any]], pro
 
 def _found(bench: Bench, params: Params, known: Sequence[dict[str, Any]], progress: Progress) -> dict[str, Any]:
     """What there is to know of a recipe: what is known already, and the rest found out."""
-    steps = recipe(params)
-    key = bench.builder.key(steps)
-    found = _same(known, "key", key)
-    if _whole(found, bench.settings):
-        return found
     with tempfile.TemporaryDirectory(prefix="optimize-") as work:
+        steps = bench.builder.settle(recipe(params), Path(work), progress)
+        own = {"key": bench.builder.key(steps), "recipe": text(steps), "steps": toml.text(steps)}
+        found = _same(known, "key", own["key"])
+        if _whole(found, bench.settings):
+            return {**found, **own}
         built = bench.builder.build(steps, Path(work), progress)
         candidate = io.load(built.path)
-        found = {**(found or _same(known, "content", content(candidate))), "key": key}
+        found = found or _same(known, "content", content(candidate))
         if "holds" not in found:
             progress.stage("judging")
             verdict = bench.judge.climb(candidate, bench.parts.choosing, _least(known))
@@ -78,7 +77,7 @@ def _found(bench: Bench, params: Params, known: Sequence[dict[str, Any]], progre
             progress.stage("timing")
             latency = race(bench.about.model, [candidate], bench.parts.choosing, bench.run, SECONDS)[0]
             found["time"] = 1 / latency.speedup
-    return found
+    return {**found, **own}
 
 
 def _same(known: Sequence[dict[str, Any]], name: str, value: str) -> dict[str, Any]:
@@ -104,7 +103,7 @@ def _least(known: Sequence[dict[str, Any]]) -> float:
     return least_sqnr(*([one["sqnr_db"] for one in judged if one["holds"] is held] for held in (True, False)))
 
 
-_FIGURES = ("key", "content", "drop", "upper", "violation", "holds", "sqnr_db", "rung", "size", "stopped", "time")
+_FIGURES = ("content", "drop", "upper", "violation", "holds", "sqnr_db", "rung", "size", "stopped", "time")
 
 
 def judged(verdict: Verdict) -> dict[str, Any]:
@@ -132,5 +131,5 @@ def point(number: int, record: dict[str, Any]) -> Point | None:
     """The record of a trial as a point of the front; None if it was stopped."""
     if "stopped" in record or "key" not in record:
         return None
-    names = ("key", "recipe", "params", "drop", "upper", "size", "sqnr_db", "holds")
+    names = ("key", "recipe", "steps", "params", "drop", "upper", "size", "sqnr_db", "holds")
     return Point(number=number, time=record.get("time"), **{name: record[name] for name in names})

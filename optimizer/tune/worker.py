@@ -12,6 +12,7 @@ from typing import Any, TypeAlias
 
 from optimizer.pipeline.common import Progress
 from optimizer.tune import trial as trials
+from optimizer.tune.interrupts import Stop
 from optimizer.tune.settings import Tune
 from optimizer.tune.space import Params
 from optimizer.tune.study import Study
@@ -32,20 +33,28 @@ Trial: TypeAlias = Callable[[Params, Records, Progress], "dict[str, Any]"]
 """From values and the records so far to a record."""
 
 
-def work(run: Trial, settings: Tune, study: Study, progress: Progress, elsewhere: Callable[[], Records] = list) -> bool:
+def work(
+    run: Trial,
+    settings: Tune,
+    study: Study,
+    progress: Progress,
+    elsewhere: Callable[[], Records] = list,
+    stop: Stop | None = None,
+) -> bool:
     """Run trials; True if it was interrupted. `elsewhere` gives what workers on other machines have judged."""
-    began = time.monotonic()
+    began, stop = time.monotonic(), stop or Stop()
     end = began + 60 * settings.minutes if settings.minutes is not None else None
-    try:
-        while (settings.total is None or study.finished() < settings.total) and not _too_late(study, end):
-            taken = study.take(settings.total)
-            if taken is None:
-                time.sleep(study.pace.look)
-            else:
-                _carry_out(taken, run, settings, study, progress, elsewhere)
-    except KeyboardInterrupt:
-        return True
-    return False
+    while not stop.wanted and _more(settings, study) and not _too_late(study, end):
+        taken = study.take(settings.total)
+        if taken is None:
+            time.sleep(study.pace.look)
+        elif not _carry_out(taken, run, settings, study, progress, elsewhere, stop):
+            return True
+    return stop.wanted
+
+
+def _more(settings: Tune, study: Study) -> bool:
+    return settings.total is None or study.finished() < settings.total
 
 
 def _too_late(study: Study, end: float | None) -> bool:
@@ -58,16 +67,27 @@ def _too_late(study: Study, end: float | None) -> bool:
 
 
 def _carry_out(
-    taken: Any, run: Trial, settings: Tune, study: Study, progress: Progress, elsewhere: Callable[[], Records]
-) -> None:
-    """Run one trial; whatever ends it early leaves it to others."""
+    taken: Any,
+    run: Trial,
+    settings: Tune,
+    study: Study,
+    progress: Progress,
+    elsewhere: Callable[[], Records],
+    stop: Stop,
+) -> bool:
+    """Run one trial; False if it was interrupted. Whatever ends it early leaves it to others."""
     of = "" if settings.total is None else f" of {settings.total}"
     try:
         with study.alive(taken):
             params = study.values(taken)
             known = [*study.records(), *elsewhere()]
-            record = run(params, known, _Named(progress, f"trial {taken.number + 1}{of}"))
+            with stop.at_once():
+                record = run(params, known, _Named(progress, f"trial {taken.number + 1}{of}"))
         study.finish(taken, record, trials.values(record, settings), float(record.get("violation", 1.0)))
+    except KeyboardInterrupt:
+        study.give_back(taken, died=False)
+        return False
     except BaseException:
         study.give_back(taken, died=False)
         raise
+    return True

@@ -178,5 +178,5 @@ def test_every_field_of_a_step_is_an_option_of_its_command(command: str) -> None
     assert function is not None
     options = set(inspect.signature(function).parameters)
     fields = [field.name for kind in (STEPS[command], Run) for field in dataclasses.fields(kind)]
-    own = {"images", "held_back"} | ({"dim"} if command == "finetune" else set())
+    own = {"images", "held_back", "placed", "plain"} | ({"dim"} if command == "finetune" else set())
     assert {_PARAMETERS.get(name, name) for name in fields} - options <= own

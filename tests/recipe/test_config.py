@@ -52,6 +52,15 @@ def test_every_part_of_a_file_is_read() -> None:
     assert found.steps == (Prune(macs=0.5), Bench(baseline=Path("kept.json")))
 
 
+def test_what_stands_under_run_is_for_that_command_alone(folder: Path) -> None:
+    (folder / "sub").mkdir()
+    Path("sub/mine.toml").write_text('data = "d.npz"\nseed = 2\n[run]\nmodel = "net.onnx"\nheld-back = 0.4\nseed = 3\n')
+    found = find(Path("sub/mine.toml"))
+    assert (found.of("prune").model, found.of("prune").common) == (None, {"data": "sub/d.npz", "seed": 2})
+    assert found.of("run").model == Path("sub/net.onnx")
+    assert found.of("run").common == {"data": "sub/d.npz", "seed": 3, "held_back": 0.4}
+
+
 def test_paths_lie_beside_the_file(folder: Path) -> None:
     (folder / "sub").mkdir()
     Path("sub/mine.toml").write_text(WHOLE)
@@ -91,6 +100,7 @@ WRONG = {
     "a size of text": ('dims = { batch = "8" }', "dims.batch must be a whole number, not '8'"),
     "one size": ("[images]\nsize = [8]", "images: size must have 2 values, not 1"),
     "a path that is none": ("model = 1", "model must be a path, not 1"),
+    "an unknown key for run": ('[run]\nmode = "static"', "run: unknown key 'mode'; the nearest there is 'model'"),
     "a wrong step": ('[[steps]]\ndo = "prune"', r"step 1 \(prune\): give one target"),
 }  # fmt: skip
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
+from optimizer import recipe as recipes
 from optimizer.pipeline.common import Silent
 from optimizer.tune.heartbeat import Pace
 from optimizer.tune.settings import Tune
@@ -14,7 +15,7 @@ from optimizer.tune.study import Study
 from optimizer.tune.worker import work
 
 QUICK = Pace(beat=0.2, grace=1.5, look=0.05)
-ROWS = space(train=False)
+ROWS = space(train=False, timed=False)
 IDENTITY = {"model": "m", "bound": 0.01}
 
 
@@ -26,7 +27,8 @@ def found(params: Params) -> dict[str, Any]:
     drop = 0.05 * (1 - macs) ** 2 + (coarse[str(params["quantize.calibration"])] if int8 else 0.0)
     size = macs * (0.25 if int8 else 1.0)
     return {
-        "key": repr(sorted(params.items(), key=str)), "params": dict(params), "recipe": repr(recipe(params)),
+        "key": repr(sorted(params.items(), key=str)), "params": dict(params),
+        "recipe": repr(recipe(params)), "steps": recipes.text(recipe(params)),
         "drop": drop, "upper": drop, "violation": (drop - 0.01) / 0.01, "holds": drop <= 0.01, "sqnr_db": 30.0,
         "rung": 3, "size": size, "time": size, "seconds": 0.01,
     }  # fmt: skip

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from optimizer.tune.front import Point, dominates, front, ranked
 
-POINT = Point(0, "key", "recipe", {}, 1.0, 0.0, 0.0, 1.0, 30.0, True)
+POINT = Point(0, "key", "recipe", "", {}, 1.0, 0.0, 0.0, 1.0, 30.0, True)
 figures = st.sampled_from([0.25, 0.5, 0.75, 1.0])
 points = st.lists(st.tuples(figures, figures, figures, st.booleans()), max_size=12)
 

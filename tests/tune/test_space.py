@@ -13,7 +13,7 @@ from optimizer.tune.guesses import BASE, GUESSES, guesses
 from optimizer.tune.space import KINDS, SPACE, STEPS, Choice, Row, Span, Value, ask, recipe, space
 
 
-def drawn(seed: int, *, train: bool) -> dict[str, Value]:
+def drawn(seed: int, *, train: bool, timed: bool = False) -> dict[str, Value]:
     rng = random.Random(seed)
 
     def value(row: Row) -> Value:
@@ -22,7 +22,7 @@ def drawn(seed: int, *, train: bool) -> dict[str, Value]:
         assert isinstance(row.values, Span)
         return rng.uniform(row.values.low, row.values.high)
 
-    return ask(space(train=train), value)
+    return ask(space(train=train, timed=timed), value)
 
 
 @pytest.mark.parametrize("row", SPACE[1:], ids=lambda row: row.name)
@@ -40,8 +40,10 @@ def test_any_values_make_a_recipe_that_survives_being_written(seed: int) -> None
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_nothing_is_timed_inside_a_recipe(seed: int) -> None:
-    assert not any(getattr(step, "measure", False) for step in recipe(drawn(seed, train=True)))
+def test_only_the_mode_auto_times_and_only_where_times_count(seed: int) -> None:
+    for timed in (False, True):
+        for step in recipe(drawn(seed, train=True, timed=timed)):
+            assert getattr(step, "measure", False) == (timed and isinstance(step, Quantize) and step.mode == "auto")
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -60,13 +62,14 @@ def test_a_parameter_is_there_only_under_its_condition() -> None:
     assert "quantize.max_drop" not in params
 
 
-def test_the_first_guess_is_what_quantize_does_untimed() -> None:
-    assert recipe(guesses(space(train=False))[0]) == (Quantize(mode="static", measure=False),)
+def test_the_first_guess_is_what_quantize_does_and_untimed_where_times_do_not_count() -> None:
+    assert recipe(guesses(space(train=False, timed=True))[0]) == (Quantize(),)
+    assert recipe(guesses(space(train=False, timed=False))[0]) == (Quantize(mode="static", measure=False),)
 
 
 def test_there_are_seven_guesses_without_training_and_more_with_it() -> None:
-    assert len(guesses(space(train=True))) == len(GUESSES)
-    kept = [recipe(guess) for guess in guesses(space(train=False))]
+    assert len(guesses(space(train=True, timed=True))) == len(GUESSES)
+    kept = [recipe(guess) for guess in guesses(space(train=False, timed=False))]
     assert len(kept) >= 7
     assert len(set(kept)) == len(kept)
 

@@ -14,6 +14,7 @@ import pytest
 from tests.cli.runner import optimize, write_data, write_model
 
 pytest.importorskip("optuna")
+SMALL = ("tune", "m.onnx", "--data", "d.npz", "--max-drop", "50%", "--objective", "size", "--cache", "cache")
 COMMON = ("tune", "m.onnx", "--data", "d.npz", "--max-drop", "5%", "--cache", "cache")
 
 
@@ -29,6 +30,14 @@ def searched(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert done.returncode == 0, done.stderr
     (folder / "stdout").write_text(done.stdout)
     return folder
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Path:
+    """A folder to search in for the smallest model, which needs no timing."""
+    write_model(tmp_path / "m.onnx")
+    write_data(tmp_path / "d.npz", 16)
+    return tmp_path
 
 
 @pytest.fixture
@@ -73,19 +82,36 @@ def test_the_report_has_the_picture_of_the_front(searched: Path) -> None:
     assert "Pareto front" in (searched / "r.html").read_text()
 
 
-def test_it_goes_on_where_it_was_and_replaces_what_it_wrote(folder: Path) -> None:
-    before = (folder / "m.tuned.study").stat().st_size
-    done = optimize(*COMMON, "--trials", 4, "--report", "r.json", folder=folder)
-    assert done.returncode == 0, done.stderr
-    assert len(report(folder)["details"]["trials"]) == 4
-    assert (folder / "m.tuned.study").stat().st_size > before
+def test_it_goes_on_where_it_was_and_replaces_what_it_wrote(small: Path) -> None:
+    for trials in (1, 2):
+        done = optimize(*SMALL, "--trials", trials, "--report", "r.json", folder=small)
+        assert done.returncode == 0, done.stderr
+        assert len(report(small)["details"]["trials"]) == trials
 
 
-def test_what_it_did_not_write_is_not_replaced(folder: Path) -> None:
-    (folder / "optimize.toml").write_text("seed = 3\n")
-    done = optimize(*COMMON, "--trials", 3, "--seed", 0, folder=folder)
+def test_a_model_that_it_did_not_write_is_not_replaced(folder: Path) -> None:
+    (folder / "m.tuned.onnx").write_text("mine")
+    done = optimize(*COMMON, "--trials", 3, folder=folder)
     assert done.returncode == 2
-    assert "optimize.toml exists" in done.stderr
+    assert "m.tuned.onnx exists" in done.stderr
+    assert (folder / "m.tuned.onnx").read_text() == "mine"
+
+
+def test_somebody_elses_configuration_stays_and_the_recipe_gets_a_name_of_its_own(small: Path) -> None:
+    (small / "optimize.toml").write_text("seed = 0\n")
+    done = optimize(*SMALL, "--trials", 1, folder=small)
+    assert done.returncode == 0, done.stderr
+    assert (small / "optimize.toml").read_text() == "seed = 0\n"
+    assert "optimize run m.tuned.toml makes the model again" in done.stdout
+    again = optimize("run", "m.tuned.toml", "-o", "again.onnx", folder=small)
+    assert again.returncode == 0, again.stderr
+    assert (small / "again.onnx").read_bytes() == (small / "m.tuned.onnx").read_bytes()
+
+
+def test_its_recipe_tells_other_commands_nothing(searched: Path) -> None:
+    done = optimize("quantize", folder=searched)
+    assert done.returncode == 2
+    assert "no MODEL is given, and optimize.toml names none" in done.stderr
 
 
 def test_a_bound_that_nothing_keeps_to_exits_1_and_writes_no_model(tmp_path: Path) -> None:
