@@ -29,7 +29,7 @@ from optimizer.model import io
 from optimizer.model.ports import Array, Feed
 from optimizer.recipe import Finetune
 from optimizer.runtime.session import Options, open_session
-from optimizer.train import checkpoint, held_back, matching
+from optimizer.train import checkpoint, held_back, matching, memory
 from optimizer.train.dtypes import HALF
 from optimizer.train.evaluator import Evaluator, import_torch
 from optimizer.train.loop import Loop, Watch, Where
@@ -88,7 +88,7 @@ def distill(
 
     Raises `BoundMissed`, `Unsupported` (an op has no gradient), `ConfigError`, `DataError`, `MissingExtra`.
     """
-    with _threads(threads):
+    with _threads(threads), memory.held():
         rest, held = held_back.split(samples, step, seed)
         trainer = prepare(student, teacher, rest, step, seed, threads)
         parity = check(student, trainer, held[0], threads)
