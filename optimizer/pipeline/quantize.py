@@ -26,8 +26,9 @@ from optimizer.pipeline import quantize_words as words
 from optimizer.pipeline.common import Progress, Silent, Subject
 from optimizer.pipeline.memory import Memory
 from optimizer.pipeline.quantizable import Timing, float_model, in_float32, multiplied
-from optimizer.quantize import half, sensitivity
+from optimizer.quantize import equalize, half, sensitivity
 from optimizer.quantize.build import Candidate, Static
+from optimizer.quantize.remembered import Remembered
 from optimizer.recipe import Quantize, Run
 from optimizer.report.records import Accuracy, Latency, Result
 
@@ -93,18 +94,36 @@ class Work:
         self.about, self.step, self.run, self.progress = taken.about, step, run, progress
         calibration, self.judging = common.split(taken.about.samples, run.seed)
         self.calibration = taken.samples(multiplied(calibration, step, run.seed))
-        tick = progress.stage("calibrating", len(self.calibration))
-        self.static = Static(
-            taken.model,
-            lambda: self.calibration,
-            step,
-            heads=taken.heads,
-            synthetic=self.calibration.synthetic,
-            threads=run.threads,
-            tick=tick,
-            remembered=memory.of(about, step, run) if memory is not None else None,
-        )
+        self.heads, self.notes = taken.heads, list[str]()
+        remembered = memory.of(about, step, run) if memory is not None else Remembered()
+        self.static = self.equalized(self.calibrated(taken.model, remembered), remembered.scaled)
         self.costs = self.static.table_costs()
+
+    def calibrated(self, model: ir.Model, remembered: Remembered) -> Static:
+        """`model` with what calibration tells of it."""
+        tick = self.progress.stage("calibrating", len(self.calibration))
+        return Static(
+            model,
+            lambda: self.calibration,
+            self.step,
+            heads=self.heads,
+            synthetic=self.calibration.synthetic,
+            threads=self.run.threads,
+            tick=tick,
+            remembered=remembered,
+        )
+
+    def equalized(self, static: Static, remembered: Remembered) -> Static:
+        """`static`, or the same of a model whose channels are scaled, where that brings held-back answers closer."""
+        if self.step.recover != "full" or self.calibration.synthetic or not (found := static.scalings()):
+            return static
+        other = self.calibrated(equalize.apply(static.model, found), remembered)
+        before, after = (self.judge(one.whole).accuracy.sqnr_db for one in (static, other))
+        word = "kept" if after > before else "not kept"
+        self.notes.append(
+            f"equalization of {len(found)} values {word}: all in int8 {before:.1f} dB, {after:.1f} dB with it"
+        )
+        return other if after > before else static
 
     def best(self) -> tuple[Result, Candidate]:
         """The candidate to write and its result."""
@@ -169,11 +188,11 @@ class Work:
         if mode == "dynamic":
             return [static.dynamic()]
         if self.step.everywhere:
-            return [static.everything()]
+            return [static.whole]
         if not self.step.measure:
             table = static.placed("placed by the cost table", self.costs)
             return [table if table.changed else static.stored()]
-        everything = static.everything()
+        everything = static.whole
         with self.timing.alone:
             self.costs = static.measured_costs(everything, list(self.calibration.take(common.TIMED_SAMPLES)))
         found = [everything, *self.placements({})]
@@ -282,7 +301,7 @@ class Work:
             latency_ms=latency,
             accuracy=judged.accuracy,
             nodes=judged.candidate.nodes,
-            steps=(*base.steps, *made, *judged.notes, words.summary(judged.candidate)),
+            steps=(*base.steps, *made, *self.notes, *judged.notes, words.summary(judged.candidate)),
             warnings=(*base.warnings, *words.doubts(judged.accuracy, latency)),
         )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
 import math
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -15,6 +16,7 @@ from optimizer.quantize import (
     blockwise,
     costs,
     emit,
+    equalize,
     groups,
     kernels,
     placement,
@@ -113,6 +115,11 @@ class Static:
         self.unwanted = select.unwanted(model, step)
         self.vnni = machine.has_vnni() if step.target == "auto" else step.target in ("vnni", "arm64")
 
+    @functools.cached_property
+    def whole(self) -> Candidate:
+        """All groups in int8."""
+        return self.everything()
+
     def everything(self, held: Mapping[str, str] | None = None) -> Candidate:
         """All groups in int8, but for those in `held`, which stay in float for the reason given."""
         held = held or {}
@@ -169,6 +176,12 @@ class Static:
         )
         reasons = {node.name: node.reason for node in candidate.nodes}
         return self._finished(dataclasses.replace(candidate, plan=plan), reasons, candidate.plain)
+
+    def scalings(self) -> list[equalize.Scaling]:
+        """Channels whose scaling makes int8 cost less, the model staying the same function."""
+        sizes = equalize.shapes(self.model, next(iter(self.feeds())), self.threads)
+        outputs = {group.name: group.output for group in self.partition.groups if group.weight is not None}
+        return equalize.scalings(self.model, self.statistics.channels, sizes, outputs)
 
     def alone(self, names: Collection[str], candidate: Candidate) -> ir.Model:
         """The float model with only the groups `names` of `candidate` in int8."""

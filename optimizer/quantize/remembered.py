@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable
 
 from optimizer.quantize.statistics import Statistics
@@ -19,3 +20,8 @@ class Remembered:
         if self.found is None:
             self.found = gather()
         return self.found
+
+    @functools.cached_property
+    def scaled(self) -> Remembered:
+        """The same of the model with its channels scaled, which is always the same one."""
+        return Remembered()
