@@ -16,26 +16,21 @@ from pathlib import Path
 
 import onnx_ir as ir
 
-from optimizer.calibrate import selection
-from optimizer.data.samples import Samples
 from optimizer.errors import NothingToDo
 from optimizer.model import io
 from optimizer.pipeline import bytes as bytes_in
 from optimizer.pipeline import common
 from optimizer.pipeline import quantize_words as words
 from optimizer.pipeline.common import Progress, Silent, Subject
+from optimizer.pipeline.judge import Judge, Judged
 from optimizer.pipeline.memory import Memory
 from optimizer.pipeline.quantizable import Timing, float_model, in_float32, multiplied
 from optimizer.quantize import equalize, half, sensitivity
 from optimizer.quantize.build import Candidate, Static
 from optimizer.quantize.remembered import Remembered
 from optimizer.recipe import Quantize, Run
-from optimizer.report.records import Accuracy, Latency, Result
+from optimizer.report.records import Latency, Result
 
-_USUAL_SQNR = 14.0
-"""Decibels that are asked for where no bound is given."""
-_SYNTHETIC_SQNR = 20.0
-"""The same in decibels on synthetic inputs: real ones come out worse, by 6 dB where it was measured."""
 _RACE_SECONDS = 4.0
 _FINAL_SECONDS = 6.0
 _SENSITIVITY_SAMPLES = 4
@@ -67,16 +62,6 @@ def quantize(
     return common.write(result, candidate.model, source, target, run, step, force=force)
 
 
-@dataclasses.dataclass(frozen=True)
-class Judged:
-    """A candidate and how its answers compare."""
-
-    candidate: Candidate
-    accuracy: Accuracy
-    notes: tuple[str, ...] = ()
-    """What was done to it, one line each."""
-
-
 class Work:
     """One run of the command: calibration once, then candidates, each timed and judged against the original."""
 
@@ -95,6 +80,7 @@ class Work:
         calibration, self.judging = common.split(taken.about.samples, run.seed)
         self.calibration = taken.samples(multiplied(calibration, step, run.seed))
         self.heads, self.notes = taken.heads, list[str]()
+        self.judge = Judge(self.about, step, run, self.judging, progress)
         remembered = memory.of(about, step, run) if memory is not None else Remembered()
         self.static = self.equalized(self.calibrated(taken.model, remembered), remembered.scaled)
         self.costs = self.static.table_costs()
@@ -118,7 +104,7 @@ class Work:
         if self.step.recover != "full" or self.calibration.synthetic or not (found := static.scalings()):
             return static
         other = self.calibrated(equalize.apply(static.model, found), remembered)
-        before, after = (self.judge(one.whole).accuracy.sqnr_db for one in (static, other))
+        before, after = (self.judge.of(one.whole).accuracy.sqnr_db for one in (static, other))
         word = "kept" if after > before else "not kept"
         self.notes.append(
             f"equalization of {len(found)} values {word}: all in int8 {before:.1f} dB, {after:.1f} dB with it"
@@ -153,8 +139,8 @@ class Work:
         for candidate in ranked:
             if found and not candidate.only_stored:
                 continue
-            judged = self.judge(candidate)
-            if self.holds(judged):
+            judged = self.judge.of(candidate)
+            if self.judge.holds(judged):
                 found.append(judged)
                 continue
             movable = not candidate.only_stored and self.step.placed is None
@@ -217,24 +203,6 @@ class Work:
             seconds *= self.timing.patience
             return common.race(self.about.model, models, self.judging, self.run, seconds).latencies
 
-    def judge(self, candidate: Candidate) -> Judged:
-        tick = self.progress.stage("comparing answers", len(self.judging))
-        baseline, model, judging = self.comparable(candidate.model)
-        found = common.accuracy(baseline, model, judging, self.run, self.step.metric, tick)
-        return Judged(candidate, found)
-
-    def comparable(self, model: ir.Model) -> tuple[ir.Model, ir.Model, Samples]:
-        """The original, `model`, and the samples, with outputs that can be compared one by one."""
-        first = self.about.clean if self.own_metric else selection.comparable(self.about.clean)
-        if first is self.about.clean:
-            return self.about.model, model, self.judging
-        return first, selection.comparable(model), dataclasses.replace(self.judging, labels=None)
-
-    @property
-    def own_metric(self) -> bool:
-        """Whether a function of the caller's judges."""
-        return ":" in (self.step.metric or "")
-
     def repaired(self, judged: Judged) -> Judged:
         """`judged`, or its repaired form where that brings the held-back samples' outputs closer."""
         candidate = judged.candidate
@@ -243,9 +211,9 @@ class Work:
         if candidate.plan is None or not candidate.plan.weights:
             return judged
         self.progress.stage("rounding weights by second order")
-        better = self.judge(self.static.recovered(candidate))
+        better = self.judge.of(self.static.recovered(candidate))
         before, after = judged.accuracy.sqnr_db, better.accuracy.sqnr_db
-        kept = after > before and (self.holds(better) or not self.holds(judged))
+        kept = after > before and (self.judge.holds(better) or not self.judge.holds(judged))
         word = "kept" if kept else "not kept"
         note = f"second-order rounding {word}: SQNR {before:.1f} dB without, {after:.1f} dB with it"
         return dataclasses.replace(better if kept else judged, notes=(*judged.notes, note))
@@ -257,8 +225,8 @@ class Work:
         found: Judged | None = None
         while low < high:
             middle = (low + high) // 2
-            tried = self.judge(self.without(judged.candidate, order[: middle + 1]))
-            found, low, high = (tried, low, middle) if self.holds(tried) else (found, middle + 1, high)
+            tried = self.judge.of(self.without(judged.candidate, order[: middle + 1]))
+            found, low, high = (tried, low, middle) if self.judge.holds(tried) else (found, middle + 1, high)
         if found is None:
             return None
         note = f"{low + 1} of {len(order)} int8 parts went back to float to keep within {self.bound_name}"
@@ -282,15 +250,6 @@ class Work:
     @property
     def bound_name(self) -> str:
         return "--max-drop" if self.step.max_drop is not None else f"a drop of {words.USUAL_DROP:.0%}"
-
-    def holds(self, judged: Judged) -> bool:
-        """Whether the answers keep to the bound. Without one, a drop of 1% (or of a single answer) is borne, as long
-        as the outputs as a whole stay close."""
-        found, bound = judged.accuracy, self.step.max_drop
-        if bound is not None:
-            return found.drop <= bound * max(abs(found.before), 1e-9)
-        near = found.drop <= words.USUAL_DROP * abs(found.before) or found.lost <= words.CHANCE
-        return near and (self.own_metric or found.sqnr_db >= (_SYNTHETIC_SQNR if found.synthetic else _USUAL_SQNR))
 
     def describe(self, judged: Judged, latency: Latency | None) -> Result:
         """The result record of the chosen candidate."""

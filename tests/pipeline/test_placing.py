@@ -47,7 +47,7 @@ def test_every_candidate_can_be_asked_for_by_name(folder: Path) -> None:
     candidates = work.candidates()
     assert tuple(one.name for one in candidates) == PLACES
     for candidate in candidates:
-        chosen = work.repaired(work.judge(candidate)).candidate
+        chosen = work.repaired(work.judge.of(candidate)).candidate
         step = candidate.decided(Quantize())
         assert parse(text((step,))) == (step,)
         assert made(folder, step) == content(chosen.model), candidate.name
