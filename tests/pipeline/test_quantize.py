@@ -179,7 +179,7 @@ def test_where_no_answers_hold_the_form_that_is_only_stored_is_what_is_left(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pipeline, "_RACE_SECONDS", 0.2)
-    monkeypatch.setattr(pipeline.Work, "holds", lambda self, judged: False)
+    monkeypatch.setattr(pipeline.Judge, "holds", lambda self, judged: False)
     monkeypatch.setattr(pipeline.Work, "final", lambda self, finalists: ())
     result = run(folder, Quantize(recover="none"))
     assert {node.action for node in result.nodes} == {"float", "weights"}
