@@ -155,7 +155,8 @@ class Finetune:
     """Fine-tuning and distillation. Shares lie in 0..1; weights of loss terms are factors."""
 
     epochs: int | None = None
-    """Passes over the training samples; None takes as many as give about 2,000 steps, at least 3."""
+    """Passes over the training samples; None takes as many as give about 2,000 steps (8,000 where `minutes` bounds the
+    run), at least 3."""
     minutes: float | None = None
     """Stop after this long; the learning rate then falls with the time."""
     lr: float | None = None

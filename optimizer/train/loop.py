@@ -28,13 +28,15 @@ from optimizer.train.supply import Supply
 from optimizer.train.training import Group, Score, Trainer
 
 EVALUATIONS = 20
-TYPICAL_STEPS = 2000
+TYPICAL_STEPS, MOST_STEPS = 2000, 8000
+"""Steps where nothing bounds the run, and where time does."""
 LEAST_EPOCHS = 3
 _CHECKPOINT_COST = 0.05
 """Share of the time that writing checkpoints may take."""
 
 Watch = Callable[[int, int, float, "float | None"], None]
-"""Called after each step with the step, the number of steps, and the last loss and agreement on what is held back."""
+"""Called after each step with the step, how many there will be as far as one can tell, and the last loss and agreement
+on what is held back."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,10 +68,11 @@ class Loop:
     def __post_init__(self) -> None:
         self.step = self.trainer.step
         self.descent = build(self.trainer)
-        epochs = self.step.epochs or max(LEAST_EPOCHS, math.ceil(TYPICAL_STEPS / self.supply.per_epoch))
+        typical = TYPICAL_STEPS if self.step.minutes is None else MOST_STEPS
+        epochs = self.step.epochs or max(LEAST_EPOCHS, math.ceil(typical / self.supply.per_epoch))
         self.steps = epochs * self.supply.per_epoch
-        self.every = max(self.steps // EVALUATIONS, 1)
         self.average = self.trainer.parameters.state()
+        self.reached = 0
 
     def run(self, start: Score, earlier: State | None = None) -> State:
         """Train from `start` (the score of the student as it is), or on from `earlier`, and return how it went."""
@@ -78,17 +81,18 @@ class Loop:
         if earlier is not None:
             state = earlier
             self._restore(state)
+        self.reached = int(self._progress(state) * EVALUATIONS + 1e-9)
         begun, saved, cost = time.monotonic() - state.seconds, time.monotonic(), 0.0
         recent: list[float] = []
         while state.step < self.steps and state.stale < self.step.patience and not self._late(state):
             recent.append(self._one(state))
             state.step += 1
             state.seconds = time.monotonic() - begun
-            if state.step % self.every == 0 or state.step == self.steps or self._late(state):
+            if self._due(state):
                 self._judge(state, float(np.mean(recent)), start)
                 recent = []
             _, _, loss, agreement = state.history[-1]
-            self.watch(state.step, self.steps, loss, None if agreement < 0 else agreement)
+            self.watch(state.step, self._expected(state), loss, None if agreement < 0 else agreement)
             if not recent and time.monotonic() - saved > cost / _CHECKPOINT_COST:
                 saved = time.monotonic()
                 self._save(state)
@@ -100,11 +104,23 @@ class Loop:
         return self.step.minutes is not None and state.seconds >= 60 * self.step.minutes
 
     def _progress(self, state: State) -> float:
+        """The share of the run that is over, as time goes or as steps go."""
         by_time = 0.0 if self.step.minutes is None else state.seconds / (60 * self.step.minutes)
         return max(state.step / self.steps, by_time)
 
+    def _due(self, state: State) -> bool:
+        """Whether the weights are to be judged: `EVALUATIONS` times, evenly, and at the end."""
+        reached = int(self._progress(state) * EVALUATIONS + 1e-9)
+        due = reached > self.reached or state.step == self.steps or self._late(state)
+        self.reached = reached
+        return due
+
+    def _expected(self, state: State) -> int:
+        """How many steps it will have been."""
+        return min(self.steps, max(state.step, round(state.step / self._progress(state))))
+
     def _one(self, state: State) -> float:
-        groups = self.supply.get(state.step, (state.step + 1) % self.every != 0 and state.step + 1 < self.steps)
+        groups = self.supply.get(state.step, state.step + 1 < self.steps)
         rate = self.rate * factor(self._progress(state), self.step.warmup)
         loss = descend(self.trainer, self.descent, groups, rate)
         decay = min(self.step.ema, (1 + state.step) / (10 + state.step)) if self.step.ema else 0.0

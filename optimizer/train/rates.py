@@ -24,7 +24,7 @@ from optimizer.train.training import Trainer
 RATES = {"adamw": (1e-2, 3e-3, 1e-3, 3e-4, 1e-4, 3e-5, 1e-5), "sgd": (1e-1, 3e-2, 1e-2, 3e-3, 1e-3, 1e-4)}
 STEPS, BATCH = 24, 16
 JUDGED = 96
-FEWEST, SHARE = 4, 0.15
+FEWEST, SHARE = 4, 0.1
 WARMUP = 0.1
 MARGIN = 1.05
 WORSE = 2
