@@ -28,6 +28,7 @@ from optimizer.pipeline.quantizable import Timing, float_model, in_float32, mult
 from optimizer.quantize import equalize, half, sensitivity
 from optimizer.quantize.build import Candidate, Static
 from optimizer.quantize.remembered import Remembered
+from optimizer.quantize.spelled import spelled_out
 from optimizer.recipe import Quantize, Run
 from optimizer.report.records import Latency, Result
 
@@ -82,7 +83,7 @@ class Work:
         self.heads, self.notes = taken.heads, list[str]()
         self.judge = Judge(self.about, step, run, self.judging, progress)
         remembered = memory.of(about, step, run) if memory is not None else Remembered()
-        self.static = self.equalized(self.calibrated(taken.model, remembered), remembered.scaled)
+        self.static = self.equalized(self.calibrated(spelled_out(taken.model), remembered), remembered.scaled)
         self.costs = self.static.table_costs()
 
     def calibrated(self, model: ir.Model, remembered: Remembered) -> Static:
