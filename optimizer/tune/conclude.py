@@ -53,7 +53,7 @@ def conclude(
     points = [point for number, record in enumerate(records) if (point := trials.point(number, record)) is not None]
     best = fronts.front(points)
     if not best:
-        raise BoundMissed(_none_holds(bench, points, len(records)))
+        raise BoundMissed(_none_holds(bench, points, records))
     with tempfile.TemporaryDirectory(prefix="optimize-") as work:
         chosen, verdict = _best_that_holds(bench, fronts.ranked(best, bench.settings.objective), Path(work), progress)
         result = _describe(bench, chosen, verdict, best, records, recipe, interrupted)
@@ -117,10 +117,11 @@ def _fall(verdict: Verdict) -> str:
     return f"{verdict.accuracy.metric} may fall by {verdict.risk.upper:.4f}, and {verdict.bound:.4f} is allowed at most"
 
 
-def _none_holds(bench: Bench, points: Sequence[Point], count: int) -> str:
-    bound = f"--max-drop {bench.settings.max_drop:.2%}"
+def _none_holds(bench: Bench, points: Sequence[Point], records: Sequence[dict[str, Any]]) -> str:
+    bound, count = f"--max-drop {bench.settings.max_drop:.2%}", len(records)
     if not points:
-        return f"none of {count} trials came as far as being judged on all samples; no model was written"
+        last = next((f" (the last: {one['stopped']})" for one in reversed(records) if "stopped" in one), "")
+        return f"none of {count} trials came as far as being judged on all samples{last}; no model was written"
     near = min(points, key=lambda point: point.upper)
     return (
         f"none of {count} trials keeps to {bound}: the nearest, {near.recipe!r}, may fall by {near.upper:.4f} "

@@ -7,14 +7,13 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import onnxruntime
 import pytest
 
 from tests.cli.runner import optimize, write_data, write_model
+from tests.cli.test_contract import run
 
 pytest.importorskip("optuna")
-SMALL = ("tune", "m.onnx", "--data", "d.npz", "--max-drop", "50%", "--objective", "size", "--cache", "cache")
 COMMON = ("tune", "m.onnx", "--data", "d.npz", "--max-drop", "5%", "--cache", "cache")
 
 
@@ -25,19 +24,11 @@ def searched(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_model(folder / "m.onnx")
     write_data(folder / "d.npz", 40)
     done = optimize(
-        *COMMON, "--trials", 3, "--front", "front", "--report", "r.json", "--report", "r.html", folder=folder
+        *COMMON, "--trials", 2, "--front", "front", "--report", "r.json", "--report", "r.html", folder=folder
     )
     assert done.returncode == 0, done.stderr
     (folder / "stdout").write_text(done.stdout)
     return folder
-
-
-@pytest.fixture
-def small(tmp_path: Path) -> Path:
-    """A folder to search in for the smallest model, which needs no timing."""
-    write_model(tmp_path / "m.onnx")
-    write_data(tmp_path / "d.npz", 16)
-    return tmp_path
 
 
 @pytest.fixture
@@ -82,47 +73,10 @@ def test_the_report_has_the_picture_of_the_front(searched: Path) -> None:
     assert "Pareto front" in (searched / "r.html").read_text()
 
 
-def test_it_goes_on_where_it_was_and_replaces_what_it_wrote(small: Path) -> None:
-    for trials in (1, 2):
-        done = optimize(*SMALL, "--trials", trials, "--report", "r.json", folder=small)
-        assert done.returncode == 0, done.stderr
-        assert len(report(small)["details"]["trials"]) == trials
-
-
-def test_a_model_that_it_did_not_write_is_not_replaced(folder: Path) -> None:
-    (folder / "m.tuned.onnx").write_text("mine")
-    done = optimize(*COMMON, "--trials", 3, folder=folder)
-    assert done.returncode == 2
-    assert "m.tuned.onnx exists" in done.stderr
-    assert (folder / "m.tuned.onnx").read_text() == "mine"
-
-
-def test_somebody_elses_configuration_stays_and_the_recipe_gets_a_name_of_its_own(small: Path) -> None:
-    (small / "optimize.toml").write_text("seed = 0\n")
-    done = optimize(*SMALL, "--trials", 1, folder=small)
-    assert done.returncode == 0, done.stderr
-    assert (small / "optimize.toml").read_text() == "seed = 0\n"
-    assert "optimize run m.tuned.toml makes the model again" in done.stdout
-    again = optimize("run", "m.tuned.toml", "-o", "again.onnx", folder=small)
-    assert again.returncode == 0, again.stderr
-    assert (small / "again.onnx").read_bytes() == (small / "m.tuned.onnx").read_bytes()
-
-
 def test_its_recipe_tells_other_commands_nothing(searched: Path) -> None:
     done = optimize("quantize", folder=searched)
     assert done.returncode == 2
     assert "no MODEL is given, and optimize.toml names none" in done.stderr
-
-
-def test_a_bound_that_nothing_keeps_to_exits_1_and_writes_no_model(tmp_path: Path) -> None:
-    write_model(tmp_path / "m.onnx")
-    write_data(tmp_path / "d.npz", 12)
-    done = optimize(
-        *COMMON[:4], "--max-drop", "0%", "--metric", "cosine", "--trials", 1, "--cache", "c", folder=tmp_path
-    )
-    assert done.returncode == 1
-    assert "none of 1 trials keeps to --max-drop 0.00%" in done.stderr
-    assert not list(tmp_path.glob("m.tuned.onnx"))
 
 
 @pytest.mark.parametrize(
@@ -137,21 +91,16 @@ def test_a_bound_that_nothing_keeps_to_exits_1_and_writes_no_model(tmp_path: Pat
         (("tune", "m.onnx", "--data", "d.npz", "--storage", "no/folder/s.journal"), "create no/folder first"),
     ],
 )
-def test_bad_usage_is_one_line_and_leaves_nothing(tmp_path: Path, arguments: tuple[str, ...], message: str) -> None:
+def test_bad_usage_is_one_line_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...],
+    message: str,
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
     write_model(tmp_path / "m.onnx")
     write_data(tmp_path / "d.npz", 12)
     write_data(tmp_path / "few.npz", 5)
-    done = optimize(*arguments, folder=tmp_path)
-    assert done.returncode == 2
-    assert message in done.stderr
-    assert len(done.stderr.strip().splitlines()) == 1
+    assert run(*arguments) == 2
+    told = capsys.readouterr().err
+    assert message in told
+    assert len(told.strip().splitlines()) == 1
     assert sorted(path.name for path in tmp_path.iterdir()) == ["d.npz", "few.npz", "m.onnx"]
-
-
-def test_labels_are_what_accuracy_is_judged_by(tmp_path: Path) -> None:
-    write_model(tmp_path / "m.onnx")
-    write_data(tmp_path / "d.npz", 20, labels=np.zeros(20, np.int64))
-    arguments = (*COMMON, "--trials", 1, "--objective", "size", "--max-drop", "100%", "--json")
-    done = optimize(*arguments, folder=tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["accuracy"]["metric"] == "top1"
