@@ -18,12 +18,13 @@ from optimizer.model.ports import Array
 
 POSITIONS = 192
 """Rows (output positions, tokens) taken from one batch at most."""
-_LEAST = 24
+_LEAST = 8
+_TIMES = 32
 
 
-def enough(columns: int) -> int:
-    """Rows of one batch that tell enough about few columns where there are many batches."""
-    return min(POSITIONS, max(_LEAST, 2 * columns))
+def enough(columns: int, batches: int) -> int:
+    """Rows of each of so many batches that tell enough about so many columns: `_TIMES` as many in all."""
+    return min(POSITIONS, max(_LEAST, -(-_TIMES * columns // max(1, batches))))
 
 
 @dataclasses.dataclass(frozen=True)

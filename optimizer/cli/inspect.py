@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 import json
 import sys
-from typing import TYPE_CHECKING, Annotated, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
@@ -34,6 +35,10 @@ def inspect(
     dim: options.Dims = None,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
+    report: Annotated[
+        Optional[list[Path]],
+        typer.Option("--report", metavar="FILE", help="Write a report too: .html or .md. Repeatable."),
+    ] = None,
     config: options.Config = None,
 ) -> None:
     """List the channel groups of a model, what each ties together, and why the rest is frozen."""
@@ -42,11 +47,16 @@ def inspect(
     from optimizer.cli import display
     from optimizer.pipeline.importance import importance as measure
     from optimizer.pipeline.inspect import inspect as look
+    from optimizer.report import survey, write
 
+    survey.check(report or [])
+    write.check(report or [])
     found = look(source)
     if importance:
         with display.progress(quiet or as_json) as progress:
             found = dataclasses.replace(found, importance=measure(source, run, progress=progress))
+    for path in report or []:
+        write.put(path, survey.FORMATS[path.suffix](found.to_json()))
     if as_json:
         sys.stdout.write(json.dumps(found.to_json(), indent=2) + "\n")
     elif not quiet:

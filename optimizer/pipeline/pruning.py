@@ -12,7 +12,7 @@ from collections.abc import Mapping
 import numpy as np
 import onnx_ir as ir
 
-from optimizer.calibrate.gram import Gram
+from optimizer.calibrate.gram import Gram, enough
 from optimizer.calibrate.lstsq import Moments
 from optimizer.calibrate.run import observe
 from optimizer.calibrate.sparsify import Pattern
@@ -123,13 +123,13 @@ class Calibration:
         """Moments of what the consumers of the base read, by weight; a few samples are left aside."""
         every = consumers(self.base.graph)
         found = [one for one in every if one.columns <= WIDEST]
-        grams = {one.name: Gram(one.window, one.most) for one in found}
-        watched: dict[str, list[Gram]] = {}
-        for one in found:
-            watched.setdefault(one.given.name or "", []).append(grams[one.name])
         some = [index for index in range(len(self.samples)) if index % 4 != 3 or len(self.samples) <= 4]
         samples = self.samples.subset(some)
         samples = widened(samples, self.run.seed) if self.mends else samples
+        grams = {one.name: Gram(one.window, enough(one.columns, len(samples))) for one in found}
+        watched: dict[str, list[Gram]] = {}
+        for one in found:
+            watched.setdefault(one.given.name or "", []).append(grams[one.name])
         tick = self.progress.stage("measuring what channels carry", len(samples))
         observe(self.base, samples, watched, threads=self.run.threads, tick=tick)
         return {key: _moments(gram) for key, gram in grams.items() if gram.count}

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 import numpy as np
 import onnx_ir as ir
 
-from optimizer.calibrate.gram import Past, Window, enough
+from optimizer.calibrate.gram import Past, Window
 from optimizer.calibrate.lowering import Lowering, conv_window
 from optimizer.model.ports import Array
 
@@ -52,11 +52,6 @@ class Consumer:
         if self.lowering.stacked:
             return self.lowering.shape[-1]
         return int(np.prod(self.lowering.shape)) // self.lowering.shape[self.lowering.axis]
-
-    @property
-    def most(self) -> int:
-        """Rows of one batch that moments are taken of."""
-        return enough(self.columns)
 
     @property
     def channel_axis(self) -> int:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import onnx_ir as ir
 
+from optimizer.calibrate.gram import enough
 from optimizer.calibrate.lstsq import Pairs
 from optimizer.calibrate.pieces import Feeds, Pieces, held
 from optimizer.model.ports import Array
@@ -42,7 +43,7 @@ def forward(
     near = held(feeds)
     streams = [Pieces(model, near, threads=threads) for model in (reference, working)]
     for level in levels(list(found)):
-        seen = _gather(level, *streams)
+        seen = _gather(level, len(near), *streams)
         for one, pairs in zip(level, seen, strict=True):
             new = mending(one, *pairs)
             constants |= new
@@ -52,9 +53,10 @@ def forward(
     return constants
 
 
-def _gather(chosen: Sequence[Consumer], reference: Pieces, working: Pieces) -> list[tuple[Pairs, Pairs]]:
+def _gather(chosen: Sequence[Consumer], batches: int, reference: Pieces, working: Pieces) -> list[tuple[Pairs, Pairs]]:
     """Moments for fitting and for judging of what each consumer reads, in both models."""
-    seen = [(Pairs(one.window, one.most), Pairs(one.window, one.most)) for one in chosen]
+    most = [enough(one.columns, batches) for one in chosen]
+    seen = [(Pairs(one.window, rows), Pairs(one.window, rows)) for one, rows in zip(chosen, most, strict=True)]
     names = list(dict.fromkeys(one.given.name or "" for one in chosen))
     own = [one.given.name or "" for one in chosen if one.given in one.node.outputs]
     for number, runs in enumerate(zip(reference.run(names, own), working.run(names, own), strict=True)):

@@ -14,18 +14,14 @@ from optimizer.report.pictures import pictures
 from optimizer.report.records import Result
 from optimizer.report.tiles import tiles
 
-TEMPLATE = Path(__file__).with_name("page.html.j2")
+FOLDER = Path(__file__).parent
+"""Where the templates are."""
 
 
 def html(results: Sequence[Result]) -> str:
     """The page of one or more results. Raises `MissingExtra` without jinja2 or matplotlib."""
-    try:
-        import jinja2
-    except ImportError as error:
-        raise MissingExtra("jinja2", "report") from error
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
-    template = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
-    return template.render(
+    return render(
+        "page.html.j2",
         sections=[
             {
                 "result": result,
@@ -41,3 +37,14 @@ def html(results: Sequence[Result]) -> str:
         ],
         machine=rows.machine(results[0].machine),
     )
+
+
+def render(template: str, **content: object) -> str:
+    """A template filled in. Raises `MissingExtra` without jinja2."""
+    try:
+        import jinja2
+    except ImportError as error:
+        raise MissingExtra("jinja2", "report") from error
+    loader = jinja2.FileSystemLoader(FOLDER)
+    environment = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
+    return environment.get_template(template).render(content)

@@ -1,6 +1,6 @@
 """Pictures of results as SVG text that takes its text colour from the page, so that it suits light and dark.
 
-matplotlib draws text and lines in the marker colour `_INK`, which becomes `currentColor`. Identifiers get a prefix for
+matplotlib draws text and lines in the marker colour `INK`, which becomes `currentColor`. Identifiers get a prefix for
 each picture, since many stand in one page. Text stays text: it can be searched, and needs no font in the file.
 """
 
@@ -15,7 +15,7 @@ from optimizer.errors import MissingExtra
 from optimizer.report.records import Result
 
 BASELINE, CANDIDATE, BAD = "#8a94a6", "#2f80d0", "#d1603d"
-_INK = "#010203"
+INK = "#010203"
 _WIDTH, _ROW = 5.2, 0.34
 """Inches. A figure of this width can still be read when a phone shrinks it to its screen."""
 _MOST_OPS = 10
@@ -37,7 +37,7 @@ def pictures(result: Result, prefix: str) -> list[Picture]:
     drawn = [draw(result) for draw in (_ratios, _front, _distribution, _operators, _errors)]
     found = [picture for picture in drawn if picture is not None]
     return [
-        Picture(title, alt, _inline(figure, f"{prefix}-{number}")) for number, (title, alt, figure) in enumerate(found)
+        Picture(title, alt, inline(figure, f"{prefix}-{number}")) for number, (title, alt, figure) in enumerate(found)
     ]
 
 
@@ -50,12 +50,12 @@ def _ratios(result: Result) -> _Drawn | None:
     shares = {name: change.after / change.before for name, change in changes.items() if change and change.before}
     if result.latency_ms is not None:
         shares = {"latency": 1 / result.latency_ms.speedup, **shares}
-    figure, axes = _figure(len(shares))
+    figure, axes = drawing(len(shares))
     names = list(shares)
     axes.barh(names, [100 * share for share in shares.values()], 0.6, color=[_tone(share) for share in shares.values()])
     for row, share in enumerate(shares.values()):
-        axes.annotate(f"{share:.0%}", (100 * share, row), (4, 0), textcoords="offset points", va="center", color=_INK)
-    axes.axvline(100, color=_INK, linewidth=1)
+        axes.annotate(f"{share:.0%}", (100 * share, row), (4, 0), textcoords="offset points", va="center", color=INK)
+    axes.axvline(100, color=INK, linewidth=1)
     axes.set_xlim(0, 115 * max(1.0, *shares.values()))
     axes.invert_yaxis()
     axes.set_xlabel("% of the baseline")
@@ -74,16 +74,16 @@ def _front(result: Result) -> _Drawn | None:
         if one.get("rung") == 3 and (one.get("time") or not timed)
     ]
     best = sorted(_place(one, timed) for one in found)
-    figure, axes = _figure(8)
+    figure, axes = drawing(8)
     axes.plot(*zip(*every, strict=True), color=BASELINE, linewidth=0, marker="o", markersize=4, label="trials")
     axes.plot(*zip(*best, strict=True), color=CANDIDATE, linewidth=1.5, marker="o", markersize=6, label="front")
     chosen = next(one for one in found if one["number"] == result.details["best"])
     axes.plot(*_place(chosen, timed), color=BAD, linewidth=0, marker="*", markersize=13, label="written")
-    axes.axhline(100 * result.details["bound"]["allowed"], color=_INK, linewidth=1, linestyle="--")
+    axes.axhline(100 * result.details["bound"]["allowed"], color=INK, linewidth=1, linestyle="--")
     axes.set_xlabel("times as fast as the original" if timed else "% of the original's size")
     axes.set_ylabel("drop, % (dashed: the bound)")
     axes.margins(0.08)
-    axes.legend(frameon=False, labelcolor=_INK, loc="best")
+    axes.legend(frameon=False, labelcolor=INK, loc="best")
     return "Pareto front", f"{len(best)} of {len(every)} models, the best: {chosen['recipe']}", figure
 
 
@@ -96,7 +96,7 @@ def _distribution(result: Result) -> _Drawn | None:
     curves = result.details.get("latency_quantiles_ms")
     if curves is None:
         return None
-    figure, axes = _figure(7)
+    figure, axes = drawing(7)
     for name, colour in (("before", BASELINE), ("after", CANDIDATE)):
         levels = [100 * number / (len(curves[name]) - 1) for number in range(len(curves[name]))]
         axes.plot(curves[name], levels, color=colour, linewidth=2, label=name)
@@ -105,7 +105,7 @@ def _distribution(result: Result) -> _Drawn | None:
     axes.set_ylabel("% of runs")
     axes.set_ylim(0, 100)
     _plain_ticks(axes.xaxis)
-    axes.legend(frameon=False, labelcolor=_INK, loc="lower right")
+    axes.legend(frameon=False, labelcolor=INK, loc="lower right")
     middle = len(curves["before"]) // 2
     alt = f"median {curves['before'][middle]:.3g} ms before, {curves['after'][middle]:.3g} ms after"
     return "Latency of single runs", alt, figure
@@ -117,14 +117,14 @@ def _operators(result: Result) -> _Drawn | None:
     if found is None:
         return None
     ops = _largest(found["ops"])
-    figure, axes = _figure(1.2 * len(ops) + 1)
+    figure, axes = drawing(1.2 * len(ops) + 1)
     places = list(range(len(ops)))
     for name, colour, offset in (("before", BASELINE, -0.2), ("after", CANDIDATE, 0.2)):
         axes.barh([place + offset for place in places], [op[name] / 1e3 for op in ops], 0.38, color=colour, label=name)
     axes.set_yticks(places, [op["op_type"] for op in ops])
     axes.set_ylim(len(ops) - 0.5, -0.5)
     axes.set_xlabel("ms in a run")
-    axes.legend(frameon=False, labelcolor=_INK, loc="lower right")
+    axes.legend(frameon=False, labelcolor=INK, loc="lower right")
     return "Time by operator", ", ".join(op["op_type"] for op in ops), figure
 
 
@@ -145,21 +145,22 @@ def _errors(result: Result) -> _Drawn | None:
     found = [(i, x["sqnr_db"]) for i, x in enumerate(result.details.get("error_by_tensor", ())) if x["sqnr_db"]]
     if not found:
         return None
-    figure, axes = _figure(6)
+    figure, axes = drawing(6)
     numbers, decibels = zip(*found, strict=True)
     axes.plot(numbers, decibels, color=CANDIDATE, linewidth=1.5, marker="o", markersize=3)
     worst = min(found, key=lambda pair: pair[1])
     name = result.details["error_by_tensor"][worst[0]]["tensor"]
     axes.plot(*worst, color=BAD, marker="o", markersize=7)
     side = "right" if worst[0] > numbers[-1] / 2 else "left"
-    axes.annotate(_short(name), worst, (0, -14), textcoords="offset points", ha=side, color=_INK, fontsize=9)
+    axes.annotate(short(name), worst, (0, -14), textcoords="offset points", ha=side, color=INK, fontsize=9)
     axes.margins(y=0.15)
     axes.set_xlabel("tensor, in order of execution")
     axes.set_ylabel("SQNR, dB (higher is better)")
     return "Error by tensor", f"lowest {worst[1]:.1f} dB at {name}", figure
 
 
-def _figure(height: float) -> tuple[Any, Any]:
+def drawing(height: float) -> tuple[Any, Any]:
+    """A figure of so many rows and its axes, in the page's colours. Raises `MissingExtra` without matplotlib."""
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
@@ -170,10 +171,10 @@ def _figure(height: float) -> tuple[Any, Any]:
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
     for side in ("left", "bottom"):
-        axes.spines[side].set_color(_INK)
-    axes.tick_params(colors=_INK)
-    axes.xaxis.label.set_color(_INK)
-    axes.yaxis.label.set_color(_INK)
+        axes.spines[side].set_color(INK)
+    axes.tick_params(colors=INK)
+    axes.xaxis.label.set_color(INK)
+    axes.yaxis.label.set_color(INK)
     return figure, axes
 
 
@@ -185,7 +186,8 @@ def _plain_ticks(axis: Any) -> None:
     axis.set_minor_formatter(NullFormatter())
 
 
-def _short(name: str) -> str:
+def short(name: str) -> str:
+    """A name that fits beside a picture."""
     return name if len(name) <= _LONGEST else f"…{name[1 - _LONGEST :]}"
 
 
@@ -193,14 +195,15 @@ def _tone(share: float) -> str:
     return CANDIDATE if share <= 1.02 else BAD
 
 
-def _inline(figure: Any, prefix: str) -> str:
+def inline(figure: Any, prefix: str) -> str:
+    """A figure as SVG text for a page in which identifiers with `prefix` are its own."""
     import matplotlib as mpl
 
     buffer = io.StringIO()
     with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": prefix, "font.family": "sans-serif", "font.size": 10}):
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     text = buffer.getvalue()
-    text = text[text.index("<svg") :].replace(_INK, "currentColor")
+    text = text[text.index("<svg") :].replace(INK, "currentColor")
     text = re.sub(r'\b(id|href)="(#?)', rf'\1="\2{prefix}-', text)
     text = text.replace("url(#", f"url(#{prefix}-")
     return re.sub(r'<svg ([^>]*?)width="[^"]*" height="[^"]*"|<svg height="[^"]*" ', r"<svg \1", text, count=1)

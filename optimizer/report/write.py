@@ -44,14 +44,18 @@ def check(paths: Sequence[Path]) -> None:
 def write(results: Sequence[Result], paths: Sequence[Path]) -> None:
     """Write one report to each of `paths`; an existing file is replaced. Raises `MissingExtra` or `OutputError`."""
     for path in paths:
-        text = _FORMATS[path.suffix](results)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        try:
-            temporary.write_text(text, encoding="utf-8")
-            temporary.replace(path)
-        except OSError as error:
-            temporary.unlink(missing_ok=True)
-            raise OutputError(f"cannot write the report {path}: {error.strerror or error}") from error
+        put(path, _FORMATS[path.suffix](results))
+
+
+def put(path: Path, text: str) -> None:
+    """Write one report; an existing file is replaced. Raises `OutputError`."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise OutputError(f"cannot write the report {path}: {error.strerror or error}") from error
 
 
 def summarize(results: Sequence[Result]) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+
 from optimizer.model import io
 from tests.cli.runner import optimize
 from tests.prune.test_groups import TWO_CONVS, model
@@ -35,6 +37,27 @@ def test_json_is_one_document_with_every_frozen_axis(tmp_path: Path) -> None:
         "inspect", saved(tmp_path, NORM, w=(6, 16), s=(16,), b=(16,), v=(16, 4)), "--json", folder=tmp_path
     )
     assert [frozen["tensor"] for frozen in json.loads(found.stdout)["frozen"]] == ["w", "w", "s", "b", "v", "v"]
+
+
+def test_a_report_shows_what_groups_are_worth_and_escapes_what_is_in_the_model(tmp_path: Path) -> None:
+    name = saved(tmp_path, TWO_CONVS, w=(4, 3, 3, 3), b=(4,), v=(5, 4, 1, 1))
+    found = io.load(Path(name))
+    value = found.graph.initializers["w"]
+    value.name = "<b>w</b>"
+    io.save(found, Path(name), force=True)
+    reports = ["--report", "r.html", "--report", "r.md"]
+    assert optimize("inspect", name, "--importance", *reports, folder=tmp_path).returncode == 0
+    page, text = (tmp_path / "r.html").read_text(), (tmp_path / "r.md").read_text()
+    assert page.count("<svg") == 2 and "<b>w" not in page and "&lt;b&gt;w" in page
+    assert "What half of a group costs" in page and "axes are frozen" in page
+    assert "by magnitude, without data" in text and "| ties together |" in text
+
+
+@pytest.mark.parametrize("report", ["r.xml", "nowhere/r.md"])
+def test_a_report_that_cannot_be_written_is_refused_before_any_work(tmp_path: Path, report: str) -> None:
+    found = optimize("inspect", str(tmp_path / "m.onnx"), "--report", report, folder=tmp_path)
+    assert found.returncode == 2
+    assert "--report" in found.stderr and "m.onnx" not in found.stderr
 
 
 def test_what_is_no_model_is_one_line(tmp_path: Path) -> None:
