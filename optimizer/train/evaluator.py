@@ -79,7 +79,8 @@ class Evaluator:
     def run(
         self, feed: Mapping[str, Tensor], given: Mapping[ir.Value, Tensor] | None = None, keep: Sequence[str] = ()
     ) -> dict[str, Tensor]:
-        """The wanted values, and those named in `keep`, by name. `given` replaces constants of `self.model`."""
+        """The wanted values and, as far as they are computed, those named in `keep`, by name. `given` replaces
+        constants of `self.model`."""
         self._kept = {*keep, *self.wanted}
         scope: Scope = dict(given or {})
         named: dict[str, Tensor] = {}
@@ -89,8 +90,8 @@ class Evaluator:
             if name in feed:
                 scope[value] = feed[name]
         self._run_nodes(graph, self.nodes, scope, named)
-        given_away = (value for value in graph.outputs if value.name in self._kept and value.name not in named)
-        return named | {value.name or "": self._lookup(scope, value) for value in given_away}
+        straight = (value for value in graph.outputs if value.name in self.wanted and value.name not in named)
+        return named | {value.name or "": self._lookup(scope, value) for value in straight}
 
     def numpy(self, feed: Mapping[str, Array]) -> list[Array]:
         """The outputs in graph order as arrays of the declared types (sequences as lists), without gradients."""

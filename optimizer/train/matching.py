@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import fnmatch
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import onnx_ir as ir
@@ -31,9 +32,12 @@ class Inputs:
     names: Mapping[str, str]
     """Student input -> teacher input."""
     codes: Mapping[str, convert.Code]
+    floats: Mapping[str, np.dtype[Any]]
+    """Student inputs that take real numbers of another width."""
 
     def feed(self, feed: Feed) -> dict[str, Array]:
         found = {own: feed[other] for own, other in self.names.items()}
+        found |= {name: found[name].astype(dtype) for name, dtype in self.floats.items()}
         for name, code in self.codes.items():
             if name in found and convert.is_float(found[name].dtype):
                 found[name] = code.encode(found[name])
@@ -46,13 +50,18 @@ def inputs(student: ir.Model, teacher: ir.Model) -> Inputs:
     names = _pairs([port.name for port in own], [port.name for port in other], "inputs")
     codes = convert.codes(student)
     types = {port.name: port.dtype for port in other}
+    floats: dict[str, np.dtype[Any]] = {}
     for port in own:
-        if port.dtype != types[names[port.name]] and port.name not in codes:
+        taken = types[names[port.name]]
+        if port.dtype == taken or port.name in codes:
+            continue
+        if not (convert.is_float(port.dtype) and convert.is_float(taken)):
             raise DataError(
-                f"the student's input {port.name!r} takes {port.dtype}, the teacher's {types[names[port.name]]}: "
+                f"the student's input {port.name!r} takes {port.dtype}, the teacher's {taken}: "
                 "they must take the same data"
             )
-    return Inputs(names, codes)
+        floats[port.name] = port.dtype
+    return Inputs(names, codes, floats)
 
 
 def outputs(

@@ -138,6 +138,30 @@ def test_a_student_of_another_architecture_learns() -> None:
     assert found.after.loss < 0.3 * found.before.loss
 
 
+def halved(whole: ir.Model) -> ir.Model:
+    for value in (*whole.graph.inputs, *whole.graph.outputs, *whole.graph.initializers.values()):
+        value.dtype = ir.DataType.FLOAT16
+        if value.const_value is not None:
+            value.const_value = ir.tensor(value.const_value.numpy().astype(np.float16), name=value.name)
+    return whole
+
+
+def test_a_student_of_half_precision_learns_from_a_teacher_of_full() -> None:
+    found = distill(damaged(halved(network())), network(), data(), QUICK)
+    assert constants(found.model)["w1"].dtype == ir.DataType.FLOAT16
+    assert found.after.loss < 0.3 * found.before.loss
+
+
+def test_an_output_can_be_learnt_by_itself_whatever_the_others_do() -> None:
+    two = """g (float[n,6] x) => (float[n,4] y, float[k,3] z) <float[6,4] w = {%s}, int64 most = {3},
+        int64[1] zero = {0}> {
+        y = MatMul(x, w) b = Unsqueeze(y, zero) q = Transpose <perm = [0, 2, 1]> (b)
+        i = NonMaxSuppression(b, q, most) z = Cast <to = 1> (i) }"""
+    teacher = model(two % numbers(6, 4))
+    found = distill(damaged(teacher), teacher, data(), dataclasses.replace(QUICK, outputs=("y",)))
+    assert found.after.loss < 0.3 * found.before.loss
+
+
 def test_an_int8_student_learns_and_stays_int8() -> None:
     weights = "0.5, -1, 0.25, 0.75, -0.6, 0.1, 0.9, -0.3, 0.2, 0.4, 1, -1"
     teacher = model(f"g (float[n,6] x) => (float[n,2] y) <float[6,2] w = {{{weights}}}> {{ y = MatMul(x, w) }}")
