@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from optimizer.ops.axes import RULES, Cut
+from optimizer.ops.axes import Cut
 from optimizer.prune.groups import Axes, Bools
 
 
@@ -23,6 +23,8 @@ def confine(axes: Axes, gone: Bools, graph: ir.Graph) -> None:
     for node in axes.averaging:
         twin = twins[node.outputs[0].name].producer()
         if twin is not None and any(_static(cut, value) for value in twin.inputs):
+            for edit in axes.edits[node]:
+                edit(twin, cut)
             _confine(twin, cut)
 
 
@@ -32,9 +34,6 @@ def _static(cut: Cut, value: ir.Value | None) -> list[int]:
 
 
 def _confine(node: ir.Node, cut: Cut) -> None:
-    row = RULES[node.domain, node.op_type]
-    if row.patch is not None:
-        row.patch(node, cut)
     for index, value in enumerate(node.inputs):
         for axis in _static(cut, value):
             given, places = node.inputs[index], np.flatnonzero(cut.keep(value, axis))

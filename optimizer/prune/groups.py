@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TypeAlias
 
 import numpy as np
@@ -22,7 +22,7 @@ import onnx_ir as ir
 
 from optimizer.model.cost import subgraphs
 from optimizer.ops import parameters
-from optimizer.ops.axes import RULES, Axis, Labels, Layout, Op, Refuse, Sets, describe, dims, fixed
+from optimizer.ops.axes import RULES, Axis, Edit, Labels, Layout, Op, Refuse, Sets, describe, dims, fixed
 from optimizer.report.records import FrozenAxis
 
 Bools: TypeAlias = npt.NDArray[np.bool_]
@@ -58,6 +58,8 @@ class Axes:
     parameters: tuple[ir.Value, ...]
     fills: dict[ir.Value, ir.Value | None]
     """Initializers that masking may write to; where they are integers, the value of their zero point (None: 0)."""
+    edits: Mapping[ir.Node, Sequence[Edit]]
+    """What is to be changed in nodes whose axes lose positions."""
     averaging: tuple[ir.Node, ...] = ()
     """Nodes whose statistics change with what goes."""
 
@@ -94,14 +96,15 @@ def analyse(model: ir.Model, *, lossy: bool = False) -> Axes:
     for value in graph.inputs:
         layouts[value] = _fresh(labels, value, True)
         _freeze(labels, layouts[value], f"graph input {value.name!r}")
-    averaging = tuple(node for node in graph if _visit(node, labels, layouts, version, lossy))
+    ops = [visit(Op(node, labels, layouts, version, lossy), layouts) for node in graph]
     for value in graph.outputs:
         _freeze(labels, layouts.get(value), f"graph output {value.name!r}")
     _freeze_essential(labels, layouts)
     found = tuple(value for value in graph.initializers.values() if _is_parameter(value))
     sets = labels.sets()
     groups = tuple(_groups(labels, sets, layouts, found))
-    return Axes(graph, labels, layouts, sets, groups, found, fills, averaging)
+    edits = {op.node: op.edits for op in ops}
+    return Axes(graph, labels, layouts, sets, groups, found, fills, edits, tuple(op.node for op in ops if op.averages))
 
 
 def maskable(graph: ir.Graph) -> dict[ir.Value, ir.Value | None]:
@@ -142,27 +145,22 @@ def _freeze(labels: Labels, layout: Layout | None, why: str) -> None:
         labels.freeze(axis.labels, why)
 
 
-def _visit(node: ir.Node, labels: Labels, layouts: Layouts, version: int, lossy: bool) -> bool:
-    """Apply the rule of a node; freeze all it touches where there is none, or where it does not fit the shapes.
-
-    Returns whether it takes statistics over an axis that may lose positions.
-    """
+def visit(op: Op, layouts: Layouts) -> Op:
+    """Apply the rule of a node; freeze all it touches where there is none, or where it does not fit the shapes."""
+    node, row = op.node, RULES.get((op.node.domain, op.node.op_type))
     for value in _captured(node):
-        _freeze(labels, layouts.get(value), f"{describe(node)} reads it in a subgraph")
-    row, op = RULES.get((node.domain, node.op_type)), Op(node, labels, layouts, version, lossy)
+        _freeze(op.labels, layouts.get(value), f"{describe(node)} reads it in a subgraph")
     found: tuple[Layout | None, ...] = ()
     why = "has no axis rule"
-    if row is not None:
-        try:
-            found = tuple(row.rule(op))
-        except Refuse as refusal:
-            row, why = None, str(refusal)
-    if row is None:
-        for given in node.inputs:
-            _freeze(labels, layouts.get(given) if given is not None else None, f"{describe(node)} {why}")
+    try:
+        found, why = tuple(row.layouts(op)) if row else (), "" if row else why
+    except Refuse as refusal:
+        why = str(refusal)
+    for given in node.inputs if why else ():
+        _freeze(op.labels, layouts.get(given) if given is not None else None, op.why(why))
     for value, layout in zip(node.outputs, (*found, *(None,) * len(node.outputs)), strict=False):
-        layouts[value] = _checked(labels, value, layout, describe(node))
-    return op.averages
+        layouts[value] = _checked(op.labels, value, layout, describe(node))
+    return op
 
 
 def _checked(labels: Labels, value: ir.Value, layout: Layout | None, node: str) -> Layout | None:

@@ -18,8 +18,8 @@ import onnx_ir as ir
 
 from optimizer.model.passes.dead import remove_identities, remove_unused
 from optimizer.model.ports import Feed
-from optimizer.ops.axes import RULES, describe, dims
-from optimizer.ops.axes.pointwise import zero_to_zero
+from optimizer.ops.axes import describe, dims
+from optimizer.ops.axes.pointwise import ZERO
 from optimizer.runtime.session import Session, open_session
 
 SAMPLES = 4
@@ -93,8 +93,7 @@ def ends(value: ir.Value) -> list[ir.Value] | None:
         return next((found for given in _by_constness(node) if (found := ends(given)) is not None), None)
     if node.op_type in ("Add", "Sub"):
         return _all([given for given in node.inputs if given is not None])
-    row = RULES.get(("", node.op_type))
-    keeps = node.op_type in _MOVES or (row is not None and row.rule is zero_to_zero)
+    keeps = node.op_type in _MOVES or node.op_type in ZERO.split()
     return ends(node.inputs[0]) if keeps and node.inputs[0] is not None else None
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import onnx_ir as ir
 
 from optimizer.model.ports import Array
-from optimizer.ops.axes import RULES, Cut, Layout
+from optimizer.ops.axes import Cut, Layout
 from optimizer.prune.confine import confine
 from optimizer.prune.groups import Axes, Bools
 
@@ -23,9 +23,9 @@ def remove(axes: Axes, dropped: Bools) -> None:
     cut = Cut(axes.graph, axes.layouts, axes.gone(dropped))
     constants = [value for value in axes.graph.initializers.values() if cut.pruned(value)]
     for node in list(axes.graph):
-        row = RULES.get((node.domain, node.op_type))
-        if row is not None and row.patch is not None and any(map(cut.pruned, (*node.inputs, *node.outputs))):
-            row.patch(node, cut)
+        if any(map(cut.pruned, (*node.inputs, *node.outputs))):
+            for edit in axes.edits.get(node, ()):
+                edit(node, cut)
     for value in constants:
         kept = _array(value)[np.ix_(*(cut.keep(value, axis) for axis in range(len(cut.layout(value)))))]
         _store(value, kept)

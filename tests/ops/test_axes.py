@@ -16,7 +16,7 @@ import pytest
 from onnx.reference import ReferenceEvaluator
 
 from optimizer.model import io, shapes
-from optimizer.ops.axes import RULES, Axis, Labels
+from optimizer.ops.axes import RULES, Axis, Labels, Op
 from optimizer.prune import groups, remove
 from optimizer.prune.groups import Axes
 from optimizer.runtime.session import open_session
@@ -81,10 +81,9 @@ def _analyse(model: ir.Model) -> Axes:
         layouts[value] = groups._fresh(labels, value, value in fills)
     for value in model.graph.inputs:
         layouts[value] = groups._fresh(labels, value, False)
-    for node in model.graph:
-        groups._visit(node, labels, layouts, model.opset_imports[""], False)
+    ops = [groups.visit(Op(n, labels, layouts, model.opset_imports[""], False), layouts) for n in model.graph]
     groups._freeze_essential(labels, layouts)
-    return Axes(model.graph, labels, layouts, labels.sets(), (), (), fills)
+    return Axes(model.graph, labels, layouts, labels.sets(), (), (), fills, {op.node: op.edits for op in ops})
 
 
 def run(model: ir.Model, values: dict[str, np.ndarray]) -> list[np.ndarray]:
@@ -121,7 +120,8 @@ def copy_axes(case: Case) -> Axes:
     twins = dict(zip(_values(case.model.graph), _values(model.graph), strict=True))
     layouts = {twins[value]: layout for value, layout in case.axes.layouts.items()}
     fills = {twins[v]: None if p is None else twins[p] for v, p in case.axes.fills.items()}
-    return dataclasses.replace(case.axes, graph=model.graph, layouts=layouts, fills=fills), model
+    edits = {own: case.axes.edits[node] for own, node in zip(model.graph, case.model.graph, strict=True)}
+    return dataclasses.replace(case.axes, graph=model.graph, layouts=layouts, fills=fills, edits=edits), model
 
 
 def _values(graph: ir.Graph) -> list[ir.Value]:

@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from optimizer.ops.axes import Labels
+from optimizer.ops.axes.grids import split
 
 NOTHING: frozenset[int] = frozenset()
 
@@ -65,14 +66,14 @@ def test_heads_are_united_with_heads_and_dims_with_dims() -> None:
 def test_a_split_finds_the_factors_of_a_merge() -> None:
     labels = Labels()
     heads, dims = labels.fresh(2), labels.fresh(3)
-    rows, columns = labels.split(labels.meet(np.repeat(heads, 3), np.tile(dims, 2)), 2, 3)
+    rows, columns = split(labels, labels.meet(np.repeat(heads, 3), np.tile(dims, 2)), 2, 3)
     assert same(labels, rows, heads) and same(labels, columns, dims)
 
 
 def test_a_split_of_plain_labels_binds_each_to_its_row_and_column() -> None:
     labels = Labels()
     channels = labels.fresh(6)
-    rows, columns = labels.split(channels, 3, 2)
+    rows, columns = split(labels, channels, 3, 2)
     assert labels.meaning(int(channels[3])) == {int(rows[1]), int(columns[1])}
 
 
@@ -80,7 +81,7 @@ def test_a_split_across_the_factors_refines_them() -> None:
     labels = Labels()
     groups, places = labels.fresh(2), labels.fresh(4)
     shuffled = labels.meet(np.tile(groups, 4), np.repeat(places, 2))
-    rows, columns = labels.split(shuffled, 2, 4)
+    rows, columns = split(labels, shuffled, 2, 4)
     assert same(labels, shuffled, labels.meet(np.repeat(rows, 4), np.tile(columns, 2)))
     assert not labels.frozen(groups).any() and not labels.frozen(places).any()
 
@@ -104,7 +105,7 @@ def test_after_any_history_unified_positions_mean_the_same(seed: int) -> None:
         a, b = (axes[int(index)] for index in rng.integers(len(axes), size=2))
         step = rng.integers(4)
         if step == 0:
-            rows, columns = labels.split(a, *((3, 4), (4, 3), (2, 6))[int(rng.integers(3))])
+            rows, columns = split(labels, a, *((3, 4), (4, 3), (2, 6))[int(rng.integers(3))])
             back = labels.meet(np.repeat(rows, len(columns)), np.tile(columns, len(rows)))
             equal.append((a, back))
             axes.append(back.reshape(len(rows), -1).T.ravel() if rng.random() < 0.5 else back)

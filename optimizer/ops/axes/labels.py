@@ -85,6 +85,10 @@ class Labels:
         """Why a label is frozen; empty where there is nothing to tell."""
         return self._reasons[self._why_of(label)]
 
+    def bound(self, labels: npt.ArrayLike) -> Bools:
+        """Which labels stand for several others."""
+        return np.asarray(self._bound[self.find(labels)])
+
     def family(self, labels: npt.ArrayLike) -> Ints:
         """The family of each label's representative."""
         return self._family[self.find(labels)]
@@ -131,51 +135,6 @@ class Labels:
             pairs = (divmod(key, size) for key in keys.tolist())
             out[both] = np.array([self._conjunction(self.meaning(x) | self.meaning(y)) for x, y in pairs])[back]
         return out
-
-    def split(self, labels: Ints, rows: int, columns: int) -> tuple[Ints, Ints]:
-        """Labels for the rows and for the columns of an axis seen as a grid, such that every cell is their meet.
-
-        Each slot of the cells' sets (heads, dims; a single label has one slot) is split by itself. One that depends on
-        the row only, or on the column only, is kept; else it gets fresh labels for its different rows and columns.
-        Where some cells lack such a slot, the sets are taken as they are instead, since a missing label is not frozen.
-        """
-        if 1 in (rows, columns):
-            whole = (self.find(labels), np.zeros(1, np.int64))
-            return whole if columns == 1 else whole[::-1]
-        slots = self._slots(labels)
-        if any(not slot.all() and 1 not in _kinds(slot.reshape(rows, columns))[0].shape for slot in slots):
-            slots = [self.find(labels)]
-        row, column = np.zeros(rows, np.int64), np.zeros(columns, np.int64)
-        for slot in slots:
-            grid = slot.reshape(rows, columns)
-            kinds, row_kind, column_kind = _kinds(grid)
-            if kinds.shape[1] == 1:
-                row = self.meet(grid[:, 0], row)
-            elif kinds.shape[0] == 1:
-                column = self.meet(grid[0], column)
-            else:
-                r, c = self.fresh(kinds.shape[0]), self.fresh(kinds.shape[1])
-                self.unify(kinds.ravel(), self.meet(*np.broadcast_arrays(r[:, None], c)).ravel())
-                row, column = self.meet(row, r[row_kind]), self.meet(column, c[column_kind])
-        return row, column
-
-    def _slots(self, labels: Ints) -> list[Ints]:
-        """Arrays of unbound labels whose meet the given array is; families that never meet share one."""
-        roots = self.find(labels)
-        if not self._bound[roots].any():
-            return [roots]
-        unique, place = np.unique(roots, return_inverse=True)
-        slots: list[dict[int, int]] = []
-        slot_of: dict[int, int] = {}
-        for index, root in enumerate(unique.tolist()):
-            for part in sorted(self.meaning(root)) or [root]:
-                slot = slot_of.get(int(self._family[part]), 0)
-                while slot < len(slots) and index in slots[slot]:
-                    slot += 1
-                slot_of[int(self._family[part])] = slot
-                slots += [{}] if slot == len(slots) else []
-                slots[slot][index] = part
-        return [np.array([slot.get(index, 0) for index in range(len(unique))], np.int64)[place] for slot in slots]
 
     def _root(self, label: int) -> int:
         while (up := int(self._parent[label])) != label:
@@ -293,13 +252,6 @@ class Labels:
             owners += [root] * len(meaning)
             parts += meaning
         return Sets(roots, self._bound[: self.size].copy(), np.array(owners, np.int64), np.array(parts, np.int64))
-
-
-def _kinds(grid: Ints) -> tuple[Ints, Ints, Ints]:
-    """The grid of different rows and columns, and which of them each row and each column is."""
-    kinds, row = np.unique(grid, axis=0, return_inverse=True)
-    kinds, column = np.unique(kinds, axis=1, return_inverse=True)
-    return kinds, row.ravel(), column.ravel()
 
 
 @dataclasses.dataclass(frozen=True)

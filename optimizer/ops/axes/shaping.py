@@ -1,14 +1,14 @@
-"""Ops that regroup positions without changing values: Reshape, Flatten, Expand, Tile, and shapes as data.
+"""Ops that regroup positions without changing values: Reshape, Flatten, Expand, Tile, Resize, and shapes as data.
 
-Reshape works on factors: a merge of axes is their row-major product of labels; a split sees the axis as a grid, so
-heads and dims of attention, and the halves of a channel shuffle, appear by themselves. Sizes are matched from the
-right and from the left; what remains between is at most
+Reshape works on runs of axes of equal product, matched from the right and from the left: a run is merged into one axis
+and seen as a grid of the new sizes, so heads and dims of attention, and the halves of a channel shuffle, appear by
+themselves. What remains between is at most
 
     [open, a, b...] -> [open]     the new axis repeats the labels of a x b... (batch * heads)
     [open] -> [open]              as it was
     anything else                 frozen
 
-Copies (Expand, Tile, ConstantOfShape) are equal, so any of them can go: their axes get fresh labels.
+Copies (Expand, Tile, ConstantOfShape) are equal, so any of them can go.
 
 `Shape` speaks of the sizes before removal: where something was removed, the old numbers are put back, so that whatever
 is computed from them (a scale, another shape) stays as it was; and each op that takes sizes gets the new ones.
@@ -18,27 +18,32 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import partial
+from itertools import accumulate, takewhile
+from operator import mul
+from typing import TypeVar
 
 import onnx_ir as ir
 
-from optimizer.ops.axes.moves import position
-from optimizer.ops.axes.rule import Axis, Cut, Dim, Layout, Op, Refuse, constant, dims, fixed, rule
+from optimizer.ops.axes.cut import Count, Cut, Terms
+from optimizer.ops.axes.layout import Axis, Dim, Layout, fixed
+from optimizer.ops.axes.op import Op, Refuse
+from optimizer.ops.axes.rules import rule
+from optimizer.ops.axes.sentence import Place, Says, letters, spell
+
+_RUNTIME = "copies or regroups axes of a size only known at run time"
+T = TypeVar("T")
 
 
-def resize(node: ir.Node, cut: Cut) -> None:
-    """Entries of the target shape (input 1) become what stays; -1 for an open axis that changed."""
-    counts, (length,) = cut.counts(node.outputs[0]), dims(node.inputs[1]) or (None,)
-    first = len(counts) - (length or len(counts))
-    numbers = {axis - first: -1 if counts[axis] is None else counts[axis] for axis in cut.pruned(node.outputs[0])}
-    if (target := constant(node.inputs[1])) is not None:
-        listed = target.ravel().tolist()
-        copied = [place for place, number in enumerate(listed) if number == 0 and counts[place] is not None]
-        numbers |= {place: counts[place] for place in copied}
-        numbers = {place: number for place, number in numbers.items() if listed[place] != -1}
-    cut.overwrite(node, 1, {place: number or 0 for place, number in numbers.items() if place >= 0})
+@rule("Flatten")
+def flatten(op: Op) -> str:
+    """Two axes: those before `axis`, and the rest."""
+    names = letters(rank := len(op.input(0)))
+    axis = op.number("axis", 1) + rank * (op.number("axis", 1) < 0)
+    return f"{spell(names)} -> ({' '.join(names[:axis])})({' '.join(names[axis:])})"
 
 
-@rule("Reshape", patch=resize)
+@rule("Reshape")
 def reshape(op: Op) -> Sequence[Layout | None]:
     """Target sizes as inferred, or from a constant target with 0 (copy) and -1 (the rest)."""
     x, target = op.input(0), op.const(1)
@@ -47,20 +52,24 @@ def reshape(op: Op) -> Sequence[Layout | None]:
     sizes = list(op.dims(0, None if target is None else target.size))
     if 0 in sizes:
         raise Refuse("has an empty result")
-    if target is not None and not op.number("allowzero", 0):
-        for axis, number in enumerate(target.ravel().tolist()):
-            sizes[axis] = x[axis].size if number == 0 else number if number > 0 else sizes[axis]
+    listed = [] if target is None else target.ravel().tolist()
+    for axis, number in enumerate(listed if not op.number("allowzero", 0) else ()):
+        sizes[axis] = x[axis].size if number == 0 else number if number > 0 else sizes[axis]
     if sizes.count(None) == 1 and not any(axis.open for axis in x):
         sizes[sizes.index(None)] = math.prod(len(axis.labels) for axis in x) // math.prod(filter(None, sizes))
-    return (regroup(op, x, sizes),)
+    out = regroup(op, x, sizes)
+    told: dict[int | None, Terms] = {
+        place: [[axis.labels]] for place, axis in enumerate(out) if not axis.open and listed[place : place + 1] != [-1]
+    }
+    op.edits += [Count("shape", told, 1), partial(_reopen, out)]
+    return (out,)
 
 
-@rule("Flatten")
-def flatten(op: Op) -> Sequence[Layout | None]:
-    """Two axes: those before `axis`, and the rest."""
-    x = op.input(0)
-    axis = position(op.number("axis", 1), len(x))
-    return (tuple(_together(op, part) for part in (x[:axis], x[axis:])),)
+def _reopen(out: Layout, node: ir.Node, cut: Cut) -> None:
+    """An open axis that lost something is inferred."""
+    for place, axis in enumerate(out):
+        if axis.open and not cut.stay(axis.labels).all():
+            cut.write(node, "shape", 1, {place: -1}, [place])
 
 
 def regroup(op: Op, x: Layout, sizes: Sequence[Dim]) -> Layout:
@@ -68,10 +77,17 @@ def regroup(op: Op, x: Layout, sizes: Sequence[Dim]) -> Layout:
     source = [part for axis in x if axis.size != 1 for part in _parts(axis)]
     slots = [slot for slot, size in enumerate(sizes) if size != 1]
     out: dict[int, Axis] = {}
-    _match_ends(op, source, slots, sizes, out, -1)
-    _match_ends(op, source, slots, sizes, out, 0)
+    for end in (-1, 0):
+        while source and slots and (run := _run([a.size for a in source], [sizes[slot] for slot in slots], end)):
+            axes, places = _taken(source, run[0], end), _taken(slots, run[1], end)
+            grid = [sizes[slot] or 1 for slot in places]
+            pieces = op.split(op.merge(axes), [run[2], *grid] if end else [*grid, run[2]])
+            rest = pieces.pop(0 if end else -1)
+            out |= zip(places, pieces, strict=True)
+            if run[2] > 1:
+                source.insert(len(source) if end else 0, rest)
     if len(slots) == 1 and source and sizes[slots[0]] is None:
-        out[slots[0]] = _together(op, source)
+        out[slots[0]] = op.merge(source)
     else:
         op.freeze("regroups axes of a size only known at run time", *source)
     return tuple(out.get(slot) or fixed(size) for slot, size in enumerate(sizes))
@@ -82,119 +98,120 @@ def _parts(axis: Axis) -> list[Axis]:
     return [fixed(None), Axis(axis.labels, axis.zero)] if axis.open and len(axis.labels) > 1 else [axis]
 
 
-def _together(op: Op, parts: Sequence[Axis]) -> Axis:
-    """Several axes as one."""
-    sizes = [axis.size for axis in parts]
-    if None not in sizes:
-        return op.merge(parts)
-    last = len(sizes) - sizes[::-1].index(None)
-    merged = op.merge(parts[last:])
-    if any(size not in (None, 1) for size in sizes[:last]):
-        op.freeze("regroups axes of a size only known at run time", *parts[:last])
-    return Axis(merged.labels, merged.zero, True)
+def _run(have: Sequence[Dim], want: Sequence[Dim], end: int) -> tuple[int, int, int] | None:
+    """How many axes and how many sizes, from one end (-1 right, 0 left), first have the same product.
+
+    If none have, but the next size is open: the axes whose product is a multiple of all before it, and the factor.
+    """
+    mine, yours = (_products(sizes[::-1] if end else sizes) for sizes in (have, want))
+    if common := set(mine) & set(yours):
+        return mine.index(min(common)) + 1, yours.index(min(common)) + 1, 1
+    if not yours or len(yours) == len(want):
+        return None
+    multiple = next((place for place, number in enumerate(mine) if number % yours[-1] == 0), None)
+    return None if multiple is None else (multiple + 1, len(yours), mine[multiple] // yours[-1])
 
 
-def _match_ends(
-    op: Op, source: list[Axis], slots: list[int], sizes: Sequence[Dim], out: dict[int, Axis], end: int
-) -> None:
-    """Match sizes from one end (-1 right, 0 left), and take what matched out of `source` and `slots`."""
-    while source and slots:
-        have, want = source[end].size, sizes[slots[end]]
-        if have is None or want is None:
-            return
-        if have == want:
-            out[slots.pop(end)] = source.pop(end)
-        elif have % want == 0:
-            big, small = (have // want, want) if end else (want, have // want)
-            parts = op.split(source.pop(end), big, small)
-            out[slots.pop(end)] = parts[1 if end else 0]
-            source.insert(len(source) if end else 0, parts[0 if end else 1])
-        elif len(source) > 1 and source[end - 1 if end else 1].size is not None:
-            pair = (source.pop(end), source.pop(end))
-            source.insert(len(source) if end else 0, op.merge(pair[::-1] if end else pair))
-        else:
-            return
+def _products(sizes: Sequence[Dim]) -> list[int]:
+    """Of the first sizes, as far as they are known."""
+    return list(accumulate(takewhile(lambda size: size is not None, sizes), mul))
 
 
-@rule("Expand", patch=resize)
-def expand(op: Op) -> Sequence[Layout | None]:
-    """Axes of size 1 become copies."""
-    x, sizes = op.input(0), op.dims()
+def _taken(items: list[T], count: int, end: int) -> list[T]:
+    """Items from one end, which `items` lose."""
+    cut = slice(len(items) - count, None) if end else slice(count)
+    taken, items[cut] = items[cut], []
+    return taken
+
+
+@rule("Expand")
+def expand(op: Op) -> Says:
+    """Axes of size 1 become copies; entries of the target become what stays."""
+    x, sizes, target = op.input(0), op.dims(), op.input(1)[0].size
     op.const(1)
-    padded = [fixed(1)] * (len(sizes) - len(x)) + list(x)
-    return (tuple(_expanded(op, axis, size) for axis, size in zip(padded, sizes, strict=True)),)
+    left, right, known = letters(len(x)), letters(len(sizes), (), "r"), {}
+    counts: dict[Place, str] = {}
+    for place, size in enumerate(sizes):
+        own = place - len(sizes) + len(x)
+        have = x[own].size if own >= 0 else 1
+        if size is None or have not in (1, size):
+            right[place] = f"Z{place}"
+            left[own : own + 1] = [f"P{own}"] * (own >= 0)
+        elif have == size and own >= 0:
+            right[place] = left[own]
+        else:
+            known[right[place]] = size
+        entry = place - len(sizes) + (len(sizes) if target is None else target)
+        if right[place][0] != "Z" and entry >= 0:
+            counts["shape", 1, entry] = right[place]
+    return Says(f"{spell(left)}, _ -> {spell(right)}", _RUNTIME, sizes=known, counts=counts)
 
 
-def _expanded(op: Op, axis: Axis, size: Dim) -> Axis:
-    if axis.size == size or axis.size not in (1, None):
-        if size is None:
-            op.freeze("copies an axis of a size only known at run time", axis)
-        return axis if axis.size == size else fixed(size)
-    if axis.open:
-        op.freeze("copies an axis of a size only known at run time", axis)
-        return fixed(size)
-    return fixed(None) if size is None else op.fresh(size)
-
-
-def recount_tiles(node: ir.Node, cut: Cut) -> None:
-    """`repeats` becomes the number of copies that stay."""
-    assert node.inputs[0] is not None
-    before, after = cut.counts(node.inputs[0]), cut.counts(node.outputs[0])
-    pruned = cut.pruned(node.outputs[0])
-    cut.overwrite(node, 1, {axis: (after[axis] or 0) // (before[axis] or 1) for axis in pruned})
-
-
-@rule("Tile", patch=recount_tiles)
-def tile(op: Op) -> Sequence[Layout | None]:
-    """The label list again and again, each copy with a label of its own."""
+@rule("Tile")
+def tile(op: Op) -> Says:
+    """The labels again and again, each copy with a label of its own; `repeats` becomes the number of copies."""
     x, repeats = op.input(0), op.numbers("repeats", 1) or []
-    return (tuple(_tiled(op, axis, count) for axis, count in zip(x, repeats, strict=True)),)
+    left, right, sizes = letters(len(x)), letters(len(x)), {}
+    counts: dict[Place, str] = {}
+    for axis, count in enumerate(repeats):
+        if count > 1 and x[axis].open:
+            left[axis], right[axis] = f"P{axis}", f"Z{axis}"
+        elif count > 1:
+            right[axis], sizes[f"r{axis}"] = f"(r{axis}{left[axis]})", count
+            counts["repeats", 1, axis] = f"r{axis}"
+    return Says(f"{spell(left)}, _ -> {spell(right)}", _RUNTIME, sizes=sizes, counts=counts)
 
 
-def _tiled(op: Op, axis: Axis, count: int) -> Axis:
-    if count == 1:
-        return axis
-    if axis.open:
-        op.freeze("repeats an axis of a size only known at run time", axis)
-        return fixed(None)
-    return op.merge([op.fresh(count), axis])
-
-
-def resize_constant(node: ir.Node, cut: Cut) -> None:
-    """The shape (input 0) becomes what stays."""
-    counts = cut.counts(node.outputs[0])
-    cut.overwrite(node, 0, {axis: counts[axis] or 0 for axis in cut.pruned(node.outputs[0])})
-
-
-@rule("ConstantOfShape", patch=resize_constant)
-def constant_of_shape(op: Op) -> Sequence[Layout | None]:
+@rule("ConstantOfShape")
+def constant_of_shape(op: Op) -> Says:
     """Equal numbers everywhere."""
     op.const(0)
-    attribute = op.node.attributes.get("value")
-    zero = attribute is None or not attribute.as_tensor().numpy().any()
-    return (tuple(fixed(None) if size is None else op.fresh(size, zero) for size in op.dims()),)
+    attribute, sizes = op.node.attributes.get("value"), op.dims()
+    mark = "~" if attribute is not None and attribute.as_tensor().numpy().any() else "0"
+    names = letters(len(sizes), [axis for axis, size in enumerate(sizes) if size is None])
+    known = {name: size for name, size in zip(names, sizes, strict=True) if size is not None}
+    counts: dict[Place, str] = {("shape", 0, axis): name for axis, name in enumerate(names) if name in known}
+    return Says(f"_ -> {mark}{spell(names)}", sizes=known, counts=counts)
 
 
-def restore(node: ir.Node, cut: Cut) -> None:
-    """The sizes before removal, for all who read this shape."""
-    value, out = node.inputs[0], node.outputs[0]
-    pruned = cut.pruned(value)
-    if not pruned or value is None:
-        return
-    full = [None if axis.open else len(axis.labels) for axis in cut.layout(value)]
-    start, stop, _ = slice(node.attributes.get_int("start", 0), node.attributes.get_int("end", None)).indices(len(full))
-    numbers = {axis - start: size for axis in pruned if start <= axis < stop and (size := full[axis]) is not None}
-    if numbers:
-        uses = out.uses()
-        new = cut.patched(out, numbers, stop - start, node, after=True)
-        for user, index in uses:
-            user.replace_input_with(index, new)
+@rule("Resize")
+def resize(op: Op) -> Says:
+    """Axes with a scale of 1 are left as they are; the `sizes` input, where there is one, gets what stays."""
+    x, sizes = op.input(0), op.dims()
+    op.const(3)
+    if op.text("coordinate_transformation_mode", "") == "tf_crop_and_resize":
+        raise Refuse("crops at places given by data")
+    touched = [axis % len(x) for axis in op.numbers("axes") or range(len(x))]
+    scales = op.const(2 if op.version >= 11 else 1)
+    left, right = letters(len(x)), letters(len(x))
+    counts: dict[Place, str] = {}
+    for place, axis in enumerate(touched):
+        scale = scales.ravel()[place] if scales is not None and scales.size else None
+        same = scale == 1 if scale is not None else x[axis].size == sizes[axis] is not None
+        if not same:
+            left[axis], right[axis] = f"P{axis}", f"Z{axis}"
+        elif op.has(3):
+            counts["sizes", 3, place] = left[axis]
+    return Says(f"{spell(left)} -> {spell(right)}", "resamples this axis", counts=counts)
 
 
-@rule("Shape", patch=restore)
+@rule("Shape")
 def shape(op: Op) -> Sequence[Layout | None]:
     """Numbers about sizes; those of axes that repeat a period cannot be put back."""
     if op.node.outputs[0].is_graph_output():
         raise Refuse("gives out sizes")
     op.freeze("reads the size of this axis", *(axis for axis in op.input(0) if axis.open))
+    op.edits.append(partial(_restore, op.input(0)))
     return ((fixed(op.dims()[0]),),)
+
+
+def _restore(x: Layout, node: ir.Node, cut: Cut) -> None:
+    """The sizes before removal, for all who read this shape."""
+    out = node.outputs[0]
+    start, stop, _ = slice(node.attributes.get_int("start", 0), node.attributes.get_int("end", None)).indices(len(x))
+    numbers = {i - start: len(x[i].labels) for i in range(start, stop) if not cut.stay(x[i].labels).all()}
+    if numbers:
+        uses = out.uses()
+        new = cut.patched(out, numbers, stop - start, node, after=True)
+        for user, index in uses:
+            user.replace_input_with(index, new)
