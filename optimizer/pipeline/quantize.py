@@ -255,14 +255,23 @@ class Work:
     def describe(self, judged: Judged, latency: Latency | None) -> Result:
         """The result record of the chosen candidate."""
         base = common.base_result("quantize", self.about, judged.candidate.model, self.run)
+        saturation = self.static.audit(judged.candidate)
         made = self.calibration.notes[len(self.judging.notes) :]
         return dataclasses.replace(
             base,
             latency_ms=latency,
             accuracy=judged.accuracy,
             nodes=judged.candidate.nodes,
-            steps=(*base.steps, *made, *self.notes, *judged.notes, words.summary(judged.candidate)),
+            steps=(
+                *base.steps,
+                *made,
+                *self.notes,
+                *judged.notes,
+                words.summary(judged.candidate),
+                *words.overflow(saturation),
+            ),
             warnings=(*base.warnings, *words.doubts(judged.accuracy, latency)),
+            details={"saturation": saturation},
         )
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
+from typing import Any
 
 import onnx_ir as ir
 
@@ -46,3 +48,12 @@ def doubts(accuracy: Accuracy, latency: Latency | None) -> list[str]:
     if latency is None:
         found.append("not timed (--no-measure): whether it is faster here is not known")
     return found
+
+
+def overflow(saturation: Mapping[str, Any]) -> list[str]:
+    """Whether the file may be taken to a CPU whose int8 sums saturate, in at most one line."""
+    found = saturation.get("products", ())
+    over, every = (sum(row[key] for row in found) for key in ("could_overflow", "channels"))
+    if not over:
+        return []
+    return [f"on x86 without VNNI {over} of {every} output channels could overflow 16 bits; --target avx2 avoids it"]

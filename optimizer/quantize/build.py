@@ -7,12 +7,14 @@ import functools
 import itertools
 import math
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from typing import Any
 
 import onnx_ir as ir
 
 from optimizer.errors import ConfigError
 from optimizer.model.ports import Feed
 from optimizer.quantize import (
+    audit,
     blockwise,
     costs,
     emit,
@@ -176,6 +178,10 @@ class Static:
         )
         reasons = {node.name: node.reason for node in candidate.nodes}
         return self._finished(dataclasses.replace(candidate, plan=plan), reasons, candidate.plain)
+
+    def audit(self, candidate: Candidate) -> dict[str, Any]:
+        """What `candidate` cuts off."""
+        return {} if candidate.plan is None else audit.audit(self.model, candidate.plan, self.statistics)
 
     def scalings(self) -> list[equalize.Scaling]:
         """Channels whose scaling makes int8 cost less, the model staying the same function."""

@@ -2,7 +2,8 @@
 
 ONNX Runtime keeps a fused node's name in the name of its kernel (``conv1`` -> ``conv1_token_3``), so an optimized node
 belongs to the group with the longest name that begins it. A group holds if one of its nodes is a kernel that its row
-in `ops.int8` names; a view holds unless it still reads the output of a DequantizeLinear.
+in `ops.int8` names, or one of those of the dynamic form; a view holds unless it still reads the output of a
+DequantizeLinear.
 """
 
 from __future__ import annotations
@@ -25,14 +26,20 @@ def unfused(model: ir.Model, plan: Plan) -> dict[str, str]:
         owner = names.owner(node.name or "")
         if owner is not None:
             owned[owner].append(node)
-    return {group.name: REASON.format(group.op) for group in plan.groups if not _holds(group, owned[group.name])}
+    missed = [group for group in plan.groups if not _holds(group, owned[group.name], group.name in plan.dynamic)]
+    return {group.name: REASON.format(group.op) for group in missed}
 
 
 REASON = "onnxruntime did not fuse this {} into an int8 kernel"
 """Why a group went back to float, with its op."""
 
 
-def _holds(group: Group, nodes: list[ir.Node]) -> bool:
+_DYNAMIC = ("DynamicQuantizeMatMul", "MatMulIntegerToFloat", "MatMulInteger")
+
+
+def _holds(group: Group, nodes: list[ir.Node], dynamic: bool) -> bool:
+    if dynamic:
+        return any(node.op_type in _DYNAMIC for node in nodes)
     if group.rule.role != "view":
         return any(node.op_type in group.rule.kernels for node in nodes)
     return not any(_reads_float(node) for node in nodes if node.op_type in group.rule.kernels)

@@ -11,6 +11,10 @@ MOST = 10
 """Rows in a table of layers or tensors; all of them are in the JSON document."""
 
 
+NOTABLE = 0.01
+"""Share of clipped values from which a tensor is listed."""
+
+
 class Listing(NamedTuple):
     """A titled table."""
 
@@ -20,8 +24,9 @@ class Listing(NamedTuple):
 
 
 def listings(result: Result) -> list[Listing]:
-    """The front of a search, operators by what they gain or lose, layers likewise, tensors by their error."""
-    return [*_front(result), *_times(result), *_errors(result)]
+    """The front of a search, operators by what they gain or lose, layers likewise, tensors by their error, and those
+    that int8 cuts off."""
+    return [*_front(result), *_times(result), *_errors(result), *_clipped(result)]
 
 
 def _front(result: Result) -> Iterator[Listing]:
@@ -73,6 +78,21 @@ def _errors(result: Result) -> Iterator[Listing]:
         ("tensor", "made by", "SQNR", "cosine"),
         [(x["tensor"], x["op_type"], f"{x['sqnr_db']:.1f} dB", f"{x['cosine']:.5f}") for x in worst],
     )
+
+
+def _clipped(result: Result) -> Iterator[Listing]:
+    found = result.details.get("saturation", {}).get("tensors", ())
+    much = [tensor for tensor in found if tensor["clipped"] >= NOTABLE]
+    if much:
+        yield Listing(
+            f"tensors with the most values beyond their int8 range, of {len(found)}",
+            ("tensor", "beyond", "range", "seen"),
+            [(x["tensor"], f"{x['clipped']:.1%}", _span(x["range"]), _span(x["seen"])) for x in much[:MOST]],
+        )
+
+
+def _span(ends: Sequence[float]) -> str:
+    return f"{ends[0]:.3g} .. {ends[1]:.3g}"
 
 
 def _layer(layer: dict[str, Any]) -> tuple[str, ...]:

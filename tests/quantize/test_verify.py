@@ -54,6 +54,16 @@ def test_a_group_that_is_still_float_in_the_model_is_told() -> None:
     assert verify.unfused(model, plan).keys() == {plan.groups[0].name}
 
 
+def test_products_in_dynamic_form_are_recognized() -> None:
+    model = build("g (float[2,64] x) => (y) { h = Gemm(x, w, b) r = Tanh(h) y = MatMul(r, w) }",
+                  {"w": normal(64, 64), "b": normal(64)})  # fmt: skip
+    names = [group.name for group in planned(model).groups]
+    plan = planned(model, dynamic=names)
+    assert [group.op for group in plan.groups] == ["Gemm", "MatMul"]
+    assert verify.unfused(emit.emit(model, plan), plan) == {}
+    assert verify.unfused(model, plan).keys() == set(names)
+
+
 def test_a_view_between_float_kernels_is_told() -> None:
     """Its Q and DQ would cost two kernels more than the view in float."""
     model = build("g (float[2,4] x) => (y) { t = Tanh(x) r = Transpose(t) y = Neg(r) }")
