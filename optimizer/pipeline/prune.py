@@ -15,6 +15,7 @@ from optimizer.model import io, shapes
 from optimizer.model.passes.dead import remove_unused
 from optimizer.pipeline import common, sparse
 from optimizer.pipeline.common import Progress, Silent, Subject
+from optimizer.pipeline.memory import Memory
 from optimizer.pipeline.pruning import Calibration
 from optimizer.pipeline.settle import Found, settle, within
 from optimizer.prune import verify
@@ -35,13 +36,17 @@ def prune(
     output: Path | str | None = None,
     force: bool = False,
     progress: Progress | None = None,
+    memory: Memory | None = None,
 ) -> Result:
-    """Prune the model at `path` and write the result. Raises `UserError`, or `BoundMissed` with nothing written."""
+    """Prune the model at `path` and write the result. Raises `UserError`, or `BoundMissed` with nothing written.
+
+    Runs that share a `memory` measure a model once.
+    """
     source, run, progress = Path(path), run or Run(), progress or Silent()
     target = Path(output) if output is not None else common.default_output(source, "pruned")
     io.check_target(target, force)
     about = common.subject(source, run)
-    work = Calibration(about, step, run, progress)
+    work = (memory or Memory()).calibration(about, step, run, progress)
     with common.reporting("prune", about, run, _bound(step)):
         found = settle(work, step)
     if step.structured:

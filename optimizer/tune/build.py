@@ -87,7 +87,7 @@ class Builder:
         if isinstance(step, Finetune):
             finetune(before, self.source, step, self.run, output=output, progress=progress)
         elif isinstance(step, Prune):
-            prune(before, step, self.run, output=output, progress=progress)
+            prune(before, step, self.run, output=output, progress=progress, memory=self.memory)
         elif isinstance(step, Quantize):
             quantize(before, step, self.run, output=output, progress=progress, memory=self.memory)
 

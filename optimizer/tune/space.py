@@ -58,7 +58,7 @@ _CUT_BACK: Mapping[str, tuple[Value, ...]] = {"quantize.mode": (TIMED, "static",
 
 SPACE: tuple[Row, ...] = (
     Row(STEPS, Choice(("quantize", "prune", "prune,quantize", "prune,finetune", "prune,finetune,quantize"))),
-    Row("prune.macs", Span(0.3, 0.95, 0.05)),
+    Row("prune.macs", Span(0.3, 0.99, 0.01)),
     Row("prune.scope", Choice(("layer", "global"))),
     Row("prune.criterion", Choice(("obs", "wanda", "magnitude"))),
     Row("prune.granularity", Choice(("channel,head", "channel,head,layer"))),

@@ -27,10 +27,13 @@ from optimizer.tune.judge import Judge, Verdict, least_sqnr
 from optimizer.tune.parts import Parts
 from optimizer.tune.race import race
 from optimizer.tune.settings import Tune
-from optimizer.tune.space import Params, recipe
+from optimizer.tune.space import STEPS, Params, recipe
 
 SECONDS = 1.5
 """A trial's race; the best are timed again, and longer, in the end."""
+CLEARLY = 1.0
+"""Bounds by which one must be missed for a recipe that prunes more to be not even built."""
+_SHARE = "prune.macs"
 MISHAPS = (OptimizeError, ArithmeticError, LookupError, RuntimeError, ValueError, MemoryError)
 """What one recipe may fail with without ending the search; the record says so."""
 
@@ -60,6 +63,8 @@ def carry_out(bench: Bench, params: Params, known: Sequence[dict[str, Any]], pro
 
 def _found(bench: Bench, params: Params, known: Sequence[dict[str, Any]], progress: Progress) -> dict[str, Any]:
     """What there is to know of a recipe: what is known already, and the rest found out."""
+    if (why := hopeless(params, known)) is not None:
+        return {"stopped": why}
     with tempfile.TemporaryDirectory(prefix="optimize-") as work:
         steps = bench.builder.settle(recipe(params), Path(work), progress)
         own = {"key": bench.builder.key(steps), "recipe": text(steps), "steps": toml.text(steps)}
@@ -78,6 +83,28 @@ def _found(bench: Bench, params: Params, known: Sequence[dict[str, Any]], progre
             latency = race(bench.about.model, [candidate], bench.parts.choosing, bench.run, SECONDS)[0]
             found["time"] = 1 / latency.speedup
     return {**found, **own}
+
+
+def hopeless(params: Params, known: Sequence[dict[str, Any]]) -> str | None:
+    """Why a recipe is not worth building: it takes away what another one did and more, and untrained as that one was,
+    which missed the bound clearly. None if no such recipe is known."""
+    if _SHARE not in params or "finetune" in str(params[STEPS]):
+        return None
+    for one in known:
+        clear = "holds" in one and not one["holds"] and one["violation"] > CLEARLY
+        if clear and _prunes_more(params, one["params"]):
+            return f"prunes more than {one['recipe']!r}, which may fall by {one['upper']:.4f}"
+    return None
+
+
+def _prunes_more(params: Params, other: Params) -> bool:
+    if _SHARE not in other or "finetune" in str(other[STEPS]) or float(params[_SHARE] or 1) > float(other[_SHARE] or 1):
+        return False
+    alike = [name for name in params if name.startswith("prune.") and name != _SHARE]
+    # Quantization only adds to the drop, so what failed with it says nothing of what has none.
+    return all(params[name] == other.get(name) for name in alike) and (
+        "quantize" in str(params[STEPS]) or "quantize" not in str(other[STEPS])
+    )
 
 
 def _same(known: Sequence[dict[str, Any]], name: str, value: str) -> dict[str, Any]:

@@ -16,7 +16,8 @@ from optimizer.pipeline import quantize as pipeline
 from optimizer.pipeline.common import Silent
 from optimizer.pipeline.memory import Memory
 from optimizer.pipeline.placing import place
-from optimizer.recipe import Quantize, Run, parse, text
+from optimizer.pipeline.prune import prune
+from optimizer.recipe import Prune, Quantize, Run, parse, text
 from tests.cli.runner import write_data, write_model
 
 PLACES = ("everything", "placed by the cost table", "placed by measured costs", "dynamic", "weights only")
@@ -100,3 +101,14 @@ def test_a_model_made_with_a_memory_is_the_same(folder: Path) -> None:
         step = Quantize(mode="static", calibration=method, recover="none", measure=False)  # type: ignore[arg-type]
         pipeline.quantize(folder / "net.onnx", step, run, output=folder / f"{method}.onnx", memory=memory)
     assert content(io.load(folder / "mse.onnx")) == made(folder, step)
+
+
+def test_a_model_pruned_with_a_memory_is_the_same(folder: Path) -> None:
+    memory, run = Memory(), Run(data=str(folder / "data.npz"))
+    found = []
+    for macs, memories in ((0.8, (memory,)), (0.6, (memory, None))):
+        step = Prune(macs=macs, measure=False)
+        for one in memories:
+            prune(folder / "net.onnx", step, run, output=folder / "p.onnx", force=True, memory=one)
+            found.append(content(io.load(folder / "p.onnx")))
+    assert found[1] == found[2]
