@@ -76,10 +76,12 @@ def _unmeasured(baseline: Path | str, candidate: Path | str, step: Bench, run: R
     """Compare in size and answers alone: nothing is timed, and gates on what would be measured are not judged."""
     wanted = [gates.parse(text) for text in step.fail_if]
     first, second = open_all([Path(baseline), Path(candidate)], run)
+    accuracy = _accuracy(first, second, step.metric, progress)
+    unjudged = (f"gate not judged, since nothing is timed: {gate.text}" for gate in wanted if gate.measured)
     result = dataclasses.replace(
         _sizes(first, second, machine.describe(run.threads)),
-        accuracy=_accuracy(first, second, step.metric, progress),
-        warnings=tuple(f"gate not judged, since nothing is timed: {gate.text}" for gate in wanted if gate.measured),
+        accuracy=accuracy,
+        warnings=(*unjudged, *accuracy.doubts),
     )
     judged = tuple(gates.judge(gate, exact(result)) for gate in wanted if not gate.measured)
     return dataclasses.replace(result, gates=judged)
@@ -119,15 +121,16 @@ class _Measured:
         return compared, earlier.figures(compared, figures)
 
     def _result(self, pair: tuple[Subject, Subject], lane: int, starts: Sequence[Sequence[Start]]) -> Result:
+        accuracy = self.accuracies[lane - 1] if self.accuracies else None
         return dataclasses.replace(
             _sizes(*pair, self.where),
             latency_ms=_latency(self.race, lane),
-            accuracy=self.accuracies[lane - 1] if self.accuracies else None,
+            accuracy=accuracy,
             throughput=Change(self._rate(0), self._rate(lane)),
             memory_bytes=_typical(starts, lambda start: start.memory, int),
             load_ms=_typical(starts, lambda start: start.load * 1e3, float),
             first_run_ms=_typical(starts, lambda start: start.first_run * 1e3, float),
-            warnings=self._warnings(pair),
+            warnings=(*self._warnings(pair), *(accuracy.doubts if accuracy else ())),
             details=self._details(lane) | self._why(pair),
         )
 

@@ -29,6 +29,7 @@ from typing import TypeAlias
 
 from optimizer.calibrate.answers import Answers, is_real
 from optimizer.calibrate.distance import Distance
+from optimizer.calibrate.variety import Variety
 from optimizer.data.convert import OUTPUT_KEY, coded
 from optimizer.data.samples import Samples
 from optimizer.errors import ConfigError, DataError
@@ -114,10 +115,12 @@ class _Comparison:
     answers: Answers
     keep: bool
     distances: dict[int, Distance] = dataclasses.field(default_factory=dict)
+    variety: Variety = dataclasses.field(default_factory=Variety)
     kept: tuple[list[Outputs], list[Outputs]] = dataclasses.field(default_factory=lambda: ([], []))
 
     def update(self, one: Outputs, other: Outputs) -> None:
         """Fold in one sample; outputs of sizes of their own are only for a function of the caller's to judge."""
+        self.variety.update(one)
         like = [output.shape == other[i].shape for i, output in enumerate(one)]
         if not self.keep or all(like):
             self.answers.update(one, other)
@@ -158,6 +161,7 @@ class _Comparison:
             samples=self.answers.samples,
             synthetic=synthetic,
             answers=self.answers.given,
+            vacuous=self.variety.lacking,
         )
 
 

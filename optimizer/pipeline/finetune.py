@@ -61,8 +61,10 @@ def finetune(
     own = split(about.samples, step, run.seed)[1]
     progress.stage("comparing answers")
     before, after = (_judged(guide, model, held, own, step, run) for model in (about.model, found.model))
+    base = common.base_result(command, about, found.model, run)
     result = dataclasses.replace(
-        common.base_result(command, about, found.model, run),
+        base,
+        warnings=(*base.warnings, *after.doubts),
         accuracy=dataclasses.replace(after, before=before.after, drop=before.after - after.after),
         steps=_steps(found),
         details=_details(found, before, Path(teacher)),

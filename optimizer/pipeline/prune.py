@@ -103,7 +103,7 @@ def judge(result: Result, work: Calibration, candidate: ir.Model) -> Result:
     if step.measure:
         work.progress.stage("timing against the original")
         latency = common.race(about.model, [candidate], about.samples, run, _RACE_SECONDS).latencies[0]
-    warnings = (*result.warnings, *_doubts(accuracy, work))
+    warnings = (*result.warnings, *accuracy.doubts, *_doubts(accuracy, work))
     return dataclasses.replace(result, accuracy=accuracy, latency_ms=latency, warnings=warnings)
 
 

@@ -270,7 +270,7 @@ class Work:
                 words.summary(judged.candidate),
                 *words.overflow(saturation),
             ),
-            warnings=(*base.warnings, *words.doubts(judged.accuracy, latency)),
+            warnings=(*base.warnings, *judged.accuracy.doubts, *words.doubts(judged.accuracy, latency)),
             details={"saturation": saturation},
         )
 

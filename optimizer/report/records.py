@@ -65,6 +65,15 @@ class Accuracy:
     """True when no real data was given: the figures say little about real inputs."""
     answers: int = 0
     """Answers that agreement compares, more than `samples` where one holds several (characters of a line); 0: none."""
+    vacuous: str = ""
+    """Why equal answers prove nothing here, such as a baseline that gives NaN for every sample; empty where they do."""
+
+    @property
+    def doubts(self) -> tuple[str, ...]:
+        """The warning that belongs to a comparison that proves nothing."""
+        return (
+            (f"the comparison proves nothing: {self.vacuous}; give real samples with --data",) if self.vacuous else ()
+        )
 
     @property
     def lost(self) -> float:

@@ -3,7 +3,7 @@
 Three kinds, all on models of about 1 ms with default settings, while another process keeps a core busy:
 
     same       a model against itself: at most 1 of 40 may be called faster or slower
-    slower5    against one that does 5% more (105 equal layers to 100): at least 18 of 20 must be called slower
+    slower5    against one that does 5% more (210 equal layers to 200): at least 18 of 20 must be called slower
     slower2    against one that does 2% more: none may be called faster
 
 Too slow for the test suite; the exit status is 1 if a kind does not hold, in proportion to the number of trials.
@@ -26,7 +26,7 @@ from optimizer.model import io
 from optimizer.recipe import Bench, Run
 from tests.bench.models import chain
 
-LAYERS = 100
+LAYERS = 200
 WIDTH, WIDTH_OF_MANY = 64, 112
 """Of a layer, for one thread and for more, which share the work only if there is enough of it."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tests.cli.runner import optimize, write_data, write_model
@@ -95,3 +96,12 @@ def test_a_path_with_spaces_and_brackets_is_printed_as_it_is(folder: Path) -> No
     found = optimize("quantize", "net.onnx", "--no-measure", "--samples", "8", "-o", name, folder=folder)
     assert found.returncode == 0, found.stderr
     assert f"wrote {name}" in found.stdout
+
+
+def test_answers_that_prove_nothing_are_not_called_equal_without_a_word(folder: Path) -> None:
+    np.savez(folder / "dark.npz", image=np.zeros((8, 3, 16, 16), np.float32))
+    found = optimize("bench", "net.onnx", "net.onnx", "--data", "dark.npz", "--no-measure", folder=folder)
+    assert found.returncode == 0
+    assert (
+        "warning: the comparison proves nothing: the original gives the same outputs for every sample" in found.stderr
+    )
