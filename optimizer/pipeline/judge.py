@@ -11,7 +11,7 @@ from optimizer.data.samples import Samples
 from optimizer.pipeline import common
 from optimizer.pipeline import quantize_words as words
 from optimizer.pipeline.common import Progress, Subject
-from optimizer.quantize.build import Candidate
+from optimizer.quantize.candidate import Candidate
 from optimizer.recipe import Quantize, Run
 from optimizer.report.records import Accuracy
 

@@ -26,7 +26,8 @@ from optimizer.pipeline.judge import Judge, Judged
 from optimizer.pipeline.memory import Memory
 from optimizer.pipeline.quantizable import Timing, float_model, in_float32, multiplied
 from optimizer.quantize import equalize, half, sensitivity
-from optimizer.quantize.build import Candidate, Static
+from optimizer.quantize.build import Static
+from optimizer.quantize.candidate import Candidate
 from optimizer.quantize.remembered import Remembered
 from optimizer.quantize.spelled import spelled_out
 from optimizer.recipe import Quantize, Run
@@ -211,13 +212,19 @@ class Work:
             return judged
         if candidate.plan is None or not candidate.plan.weights:
             return judged
-        self.progress.stage("rounding weights by second order")
-        better = self.judge.of(self.static.recovered(candidate))
-        before, after = judged.accuracy.sqnr_db, better.accuracy.sqnr_db
-        kept = after > before and (self.judge.holds(better) or not self.judge.holds(judged))
+        steps = {"second-order rounding": self.static.recovered, "correction of rounded inputs": self.static.shifted}
+        for repair, make in steps.items():
+            self.progress.stage(repair)
+            judged = self.better(judged, self.judge.of(make(judged.candidate)), repair)
+        return judged
+
+    def better(self, judged: Judged, other: Judged, repair: str) -> Judged:
+        """`judged`, or `other` where that comes closer, with a note on it."""
+        before, after = judged.accuracy.sqnr_db, other.accuracy.sqnr_db
+        kept = after > before and (self.judge.holds(other) or not self.judge.holds(judged))
         word = "kept" if kept else "not kept"
-        note = f"second-order rounding {word}: SQNR {before:.1f} dB without, {after:.1f} dB with it"
-        return dataclasses.replace(better if kept else judged, notes=(*judged.notes, note))
+        note = f"{repair} {word}: SQNR {before:.1f} dB without, {after:.1f} dB with it"
+        return dataclasses.replace(other if kept else judged, notes=(*judged.notes, note))
 
     def bounded(self, judged: Judged) -> Judged | None:
         """`judged` with as few groups back in float as its answers ask for; None if only all of them would do."""

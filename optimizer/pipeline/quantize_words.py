@@ -8,7 +8,7 @@ from typing import Any
 
 import onnx_ir as ir
 
-from optimizer.quantize.build import Candidate
+from optimizer.quantize.candidate import Candidate
 from optimizer.report.records import Accuracy, Latency
 
 USUAL_DROP, CHANCE = 0.01, 1.5

@@ -27,19 +27,21 @@ from optimizer.quantize import (
     recover,
     recurrent,
     select,
+    shift,
     static,
     statistics,
     storage,
     verify,
     weights,
 )
+from optimizer.quantize.candidate import Candidate
 from optimizer.quantize.groups import Group
 from optimizer.quantize.head import Head
 from optimizer.quantize.plan import Plan
 from optimizer.quantize.qparams import QParams
 from optimizer.quantize.remembered import Remembered
 from optimizer.quantize.statistics import Statistics
-from optimizer.recipe import Mode, Quantize
+from optimizer.recipe import Quantize
 from optimizer.report.records import NodeDecision
 from optimizer.runtime import machine
 
@@ -50,38 +52,6 @@ _ELSEWHERE = "the recipe does not place it"
 _ROUNDS = 6
 _RECOVERY_SAMPLES = 48
 _PROFILED = 8
-
-
-@dataclasses.dataclass(frozen=True)
-class Candidate:
-    """A quantized model, and what became of each node."""
-
-    name: str
-    model: ir.Model
-    nodes: tuple[NodeDecision, ...]
-    plan: Plan | None = None
-    plain: frozenset[str] = frozenset()
-    """Groups whose weights stay float in the file too."""
-    chosen: tuple[str, ...] = ()
-    """Groups that were to be int8; the runtime may not fuse all of them."""
-
-    @property
-    def changed(self) -> bool:
-        """Whether anything at all is quantized."""
-        return any(node.action != "float" for node in self.nodes)
-
-    @property
-    def only_stored(self) -> bool:
-        """Whether int8 is only how weights are kept, and all computing is in float."""
-        return all(node.action in ("float", "weights") for node in self.nodes)
-
-    def decided(self, step: Quantize) -> Quantize:
-        """`step`, which left it open what is int8, with that decided: it gives this candidate and times nothing."""
-        if not self.chosen and not self.plain:
-            return dataclasses.replace(step, mode="weights", everywhere=False, measure=False)
-        mode: Mode = "dynamic" if self.plan is not None and self.plan.dynamic else "static"
-        plain = tuple(sorted(self.plain))
-        return dataclasses.replace(step, mode=mode, everywhere=False, placed=self.chosen, plain=plain, measure=False)
 
 
 class Static:
@@ -163,19 +133,30 @@ class Static:
         reasons = {group.name: _NO_MATRIX for group in self.partition.groups}
         return self.candidate(_DYNAMIC, chosen, {**reasons, **held}, [group.name for group in chosen], held)
 
+    def shifted(self, candidate: Candidate) -> Candidate:
+        """`candidate` with biases that take back what rounding the inputs of layers shifts."""
+        assert candidate.plan is not None
+        return self._replanned(candidate, shift.corrected(self.model, candidate.plan, self._few, threads=self.threads))
+
     def recovered(self, candidate: Candidate) -> Candidate:
         """`candidate` with its weights rounded by second order."""
         assert candidate.plan is not None
-        feeds = list(itertools.islice(self.feeds(), _RECOVERY_SAMPLES))
         plan = recover.second_order(
             self.model,
             candidate.plan,
             self.statistics,
-            lambda: feeds,
+            self._few,
             saturates=not self.vnni,
             per_tensor=self.step.per_tensor,
             threads=self.threads,
         )
+        return self._replanned(candidate, plan)
+
+    def _few(self) -> Iterable[Feed]:
+        return itertools.islice(self.feeds(), _RECOVERY_SAMPLES)
+
+    def _replanned(self, candidate: Candidate, plan: Plan) -> Candidate:
+        """`candidate` with the weights of `plan`."""
         reasons = {node.name: node.reason for node in candidate.nodes}
         return self._finished(dataclasses.replace(candidate, plan=plan), reasons, candidate.plain)
 

@@ -14,7 +14,8 @@ import numpy as np
 
 from optimizer.calibrate.selection import comparable
 from optimizer.model.ports import Array, Feed
-from optimizer.quantize.build import Candidate, Static
+from optimizer.quantize.build import Static
+from optimizer.quantize.candidate import Candidate
 from optimizer.runtime.session import Options, Session, open_session
 
 BUNDLES = 48
