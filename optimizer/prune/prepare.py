@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from optimizer.model import shapes
+from optimizer.model import open_sizes, shapes
 
 
 def prepare(model: ir.Model) -> ir.Model:
@@ -12,6 +12,7 @@ def prepare(model: ir.Model) -> ir.Model:
     copy = model.clone()
     unshare(copy)
     shapes.infer(copy)
+    open_sizes.settle(copy.graph)
     return copy
 
 

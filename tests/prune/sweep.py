@@ -4,6 +4,9 @@ A line says: the model; the share of its parameters that lies in tensors that ca
 `--sparsity 0.5`; the largest relative difference between the removed and the masked model, for that choice and for a
 random half of every group; how much masking changes the answers (if that is nothing, equality proves nothing); seconds
 for clean-up, analysis and choice; and what freezes most of the rest. Every model runs in a process of its own.
+
+Untrained models are full of vectors of one number (a head of zeros, layer scales of 1e-6), which hide differences; they
+get random numbers first.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
+import numpy as np
 import onnx_ir as ir
 
 from optimizer.data.spec import open_samples
@@ -41,6 +45,7 @@ def timed(function: Callable[[], T]) -> tuple[T, float]:
 def line(path: Path) -> str:
     """The line of one model."""
     model = io.load(path)
+    unfill(model.graph)
     _, cleaning = timed(lambda: cleanup.clean(model))
     base = prepare.prepare(model)
     axes, seconds = timed(lambda: analyse(base))
@@ -55,6 +60,20 @@ def line(path: Path) -> str:
     times = f"clean {cleaning:.1f}s axes {seconds:.1f}s choose {choosing:.1f}s"
     figures = f"prunable {sizes.prunable / sizes.params:.3f} gone {gone:.3f} error {worst:.0e} {other:.0e}"
     return f"{figures} change {change:.0e} {times} | {'; '.join(reasons(axes))}"
+
+
+def unfill(graph: ir.Graph) -> None:
+    """Random numbers in place of float constants of one number: 0 becomes small, others near 1."""
+    rng = np.random.default_rng(0)
+    for value in graph.initializers.values():
+        tensor = value.const_value
+        if tensor is None or tensor.size < 2 or not tensor.dtype.is_floating_point():
+            continue
+        array = tensor.numpy()
+        if (array == array.flat[0]).all():
+            small = rng.standard_normal(array.shape) / np.sqrt(max(array.shape))
+            new = small if array.flat[0] == 0 else rng.uniform(0.5, 1.5, array.shape)
+            value.const_value = ir.tensor(new.astype(array.dtype), name=value.name)
 
 
 def compared(model: ir.Model, axes: Axes, base: ir.Model, dropped: Bools) -> tuple[float, float]:
