@@ -17,6 +17,7 @@ from optimizer.calibrate.lstsq import Moments
 from optimizer.calibrate.run import observe
 from optimizer.calibrate.sparsify import Pattern
 from optimizer.data.augment import BLENDING, augmented, kind_of
+from optimizer.data.padding import unpadded
 from optimizer.data.samples import Samples
 from optimizer.data.strengths import AUTO
 from optimizer.model.ports import Array
@@ -54,14 +55,14 @@ class Calibration:
 
     def __init__(self, about: Subject, step: Prune, run: Run, progress: Progress) -> None:
         self.about, self.step, self.run, self.progress = about, step, run, progress
-        self.samples, held = common.split(about.samples, run.seed)
+        self.samples, held = (unpadded(part, about.model) for part in common.split(about.samples, run.seed))
         self.mends = step.repair and not about.samples.synthetic
         self.judging = held if self.mends or self.name != "magnitude" else about.samples
         self.base = prepare(about.clean)
         if self.mends:
             give_biases(self.base)
-        self.prices: dict[Pattern, tuple[list[Costs], list[float]]] = {}
-        """What unstructured pruning has found out, by pattern: costs of weights, and what they are worth."""
+        self.prices: dict[Pattern, tuple[list[Costs], list[Array]]] = {}
+        """What unstructured pruning has found out, by pattern: costs of weights, and their costs at the outputs."""
         self._moments: dict[str, Moments] | None = None
         self._scores: dict[tuple[tuple[str, int], ...], Scores] = {}
 

@@ -20,13 +20,13 @@ from optimizer.model.ports import Array
 from optimizer.pipeline.pruning import Calibration
 from optimizer.prune.repair import written
 from optimizer.prune.response import Outputs
-from optimizer.prune.sparse import RIDGES, Costs, factor, fitting, plainly, priced, shares, sparse
+from optimizer.prune.sparse import RIDGES, Costs, fitting, noise, plainly, priced, ranked, shares, sparse
 from optimizer.prune.weights import Weight, weights
 from optimizer.recipe import Prune
 from optimizer.report.records import Change, FrozenAxis
 
-PROBED = 0.5
-"""The share of a weight that goes when it is measured what that does to the outputs."""
+PROBED = (0.4, 0.75)
+"""The shares of a weight that go when it is measured what that does to the outputs."""
 NO_FASTER = (
     "zeros make no model faster in ONNX Runtime on CPU, only its compressed file smaller: for speed, --structured"
 )
@@ -55,28 +55,29 @@ def _choice(
     if pattern not in work.prices:
         weighs = work.weighs and pattern.stay is None and scope == "global"
         work.prices[pattern] = _prices(work, fit, pattern, weighs)
-    prices, factors = work.prices[pattern]
+    prices, worth = work.prices[pattern]
     scope = "layer" if pattern.stay is not None else scope
-    return list(zip(prices, shares(prices, factors, share, scope), strict=True))
+    return list(zip(prices, shares(prices, worth, share, scope), strict=True))
 
 
 def _prices(
     work: Calibration, fit: Sequence[Weight], pattern: Pattern, weighs: bool
-) -> tuple[list[Costs], list[float]]:
-    """What entries of every weight cost, and by how much to multiply that so that weights can be compared."""
+) -> tuple[list[Costs], list[Array]]:
+    """What entries of every weight cost, and what they cost at the outputs, so that weights can be compared."""
     known = {} if work.name in ("magnitude", "random") else work.moments
     own = [known.get(one.name) for one in fit]
     prices = [priced(one, work.name, moments, pattern, work.run.seed) for one, moments in zip(fit, own, strict=True)]
     if not weighs:
-        return prices, [1.0] * len(prices)
+        return prices, [ranked(one) for one in prices]
     outputs = Outputs(work.base, list(work.aside()), work.run.threads)
     tick = work.progress.stage("measuring what each weight is worth", len(prices))
     return prices, [_worth(work, one, moments, outputs, tick) for one, moments in zip(prices, own, strict=True)]
 
 
-def _worth(work: Calibration, one: Costs, moments: Moments | None, outputs: Outputs, tick: Callable[[], None]) -> float:
+def _worth(work: Calibration, one: Costs, moments: Moments | None, outputs: Outputs, tick: Callable[[], None]) -> Array:
     tick()
-    return factor(one, PROBED, work.base, outputs, _alone(work, one, moments, PROBED))
+    alone = [(share, _alone(work, one, moments, share)) for share in PROBED]
+    return ranked(one, [(share, noise(work.base, outputs, constants)) for share, constants in alone])
 
 
 def _alone(work: Calibration, one: Costs, moments: Moments | None, share: float) -> dict[str, Array]:

@@ -8,9 +8,9 @@ Costs are per entry, or per block of entries that go together, as shares of what
     random      any
 
 With scope `layer` every weight loses the same share; with `global` what costs least of all weights goes, each weight's
-costs scaled by how much the outputs' noise was measured to be when it alone was pruned. No weight loses more than
-`MOST`. With `obs` the entries that stay are fitted (`calibrate.sparsify`), level by level, on what the levels before
-give; the form with the smallest error on held-back samples stays.
+costs scaled by how much the outputs' noise was measured to be when shares of it alone were gone. No weight loses more
+than `MOST`. With `obs` the entries that stay are fitted (`calibrate.sparsify`), level by level, on what the levels
+before give; the form with the smallest error on held-back samples stays.
 """
 
 from __future__ import annotations
@@ -29,13 +29,15 @@ from optimizer.prune.consumers import Consumer
 from optimizer.prune.forward import forward
 from optimizer.prune.remove import replace
 from optimizer.prune.repair import LEAST_ROWS, written
-from optimizer.prune.response import Outputs
+from optimizer.prune.response import Outputs, pooled
 from optimizer.prune.weights import Weight
 
 MOST = 0.95
 """The largest share of one weight that goes by ranking over all."""
 RIDGES = (1e-2, 1e-1)
 _HALVINGS = 50
+_BINS = 256
+"""Parts of a weight between which costs are told apart."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,29 +75,53 @@ def _variances(weight: Array, second: Array) -> Array:
     return np.asarray(np.square(weight) * np.einsum("gkk->gk", second)[:, None] / whole)
 
 
-def shares(priced_: Sequence[Costs], factors: Sequence[float], share: float, scope: str) -> list[float]:
-    """The share of each weight that goes, so that `share` of all entries does."""
+def ranked(one: Costs, measured: Sequence[tuple[float, float]] = ()) -> Array:
+    """What a unit adds to the noise at the outputs when it goes, averages over the cheapest units, the next and so on.
+
+    `measured` is the noise at the outputs when such a share of the units was gone; without it, what units cost in the
+    weight's own output.
+    """
+    units = np.sort(one.units, axis=None)
+    ends = np.linspace(0, units.size, 1 + min(_BINS, units.size)).round().astype(np.int64)[1:]
+    lost = np.cumsum(units)[ends - 1]
+    noise = lost * _factors(units, [(max(1, one.count(share)), noise) for share, noise in measured], ends)
+    steps = pooled(np.diff(noise, prepend=0.0) / np.diff(ends, prepend=0))
+    return np.asarray(steps * (1 + 1e-9 * np.arange(len(steps))))
+
+
+def _factors(units: Array, measured: Sequence[tuple[int, float]], ends: Array) -> Array:
+    """Noise at the outputs over the sum of the cheapest units' costs: a line between, and on after, what is known."""
+    if not measured:
+        return np.ones(len(ends))
+    counts = [count for count, _ in measured]
+    known = [noise / max(float(units[:count].sum()), 1e-30) for count, noise in measured]
+    if len(known) > 1:
+        slope = (known[-1] - known[-2]) / max(1, counts[-1] - counts[-2])
+        counts, known = [*counts, units.size], [*known, known[-1] + max(0.0, slope) * (units.size - counts[-1])]
+    return np.asarray(np.interp(ends, counts, known))
+
+
+def shares(priced_: Sequence[Costs], worth: Sequence[Array], share: float, scope: str) -> list[float]:
+    """The share of each weight that goes, so that `share` of all entries does; `worth` as `ranked` gives it."""
     if scope == "layer":
         return [share] * len(priced_)
-    ranked = [np.sort(one.units, axis=None) * factor for one, factor in zip(priced_, factors, strict=True)]
     sizes = np.array([one.weight.rows().size for one in priced_], np.float64)
 
     def gone(bar: float) -> Array:
-        return np.array([min(np.searchsorted(units, bar, "right") / len(units), MOST) for units in ranked])
+        return np.array([min(np.searchsorted(costs, bar, "right") / len(costs), MOST) for costs in worth])
 
-    low, high = 0.0, max(float(units[-1]) for units in ranked)
+    low, high = 0.0, max(float(costs[-1]) for costs in worth)
     for _ in range(_HALVINGS):
         middle = np.sqrt(max(low, high * 1e-12) * high)
         low, high = (middle, high) if float(gone(middle) @ sizes) < share * sizes.sum() else (low, middle)
     return [float(one) for one in gone(high)]
 
 
-def factor(one: Costs, share: float, model: ir.Model, outputs: Outputs, constants: Mapping[str, Array]) -> float:
-    """The outputs' noise when `constants`, with a `share` of one weight gone, take its place, over what it costs."""
+def noise(model: ir.Model, outputs: Outputs, constants: Mapping[str, Array]) -> float:
+    """That of the outputs when `constants` take the place of the model's."""
     copy = model.clone()
     replace(copy.graph, constants)
-    going = np.sort(one.units, axis=None)[: max(1, round(share * one.units.size))]
-    return outputs.noise(copy) / max(float(going.sum()), 1e-30)
+    return outputs.noise(copy)
 
 
 def plainly(one: Costs, share: float) -> dict[str, Array]:

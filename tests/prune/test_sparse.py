@@ -11,7 +11,7 @@ from optimizer.calibrate.sparsify import Pattern
 from optimizer.errors import BoundMissed, ConfigError, NothingToDo
 from optimizer.model import io
 from optimizer.pipeline.prune import prune
-from optimizer.prune.sparse import Costs, shares
+from optimizer.prune.sparse import Costs, ranked, shares
 from optimizer.prune.weights import weights
 from optimizer.recipe import Prune, Run
 from optimizer.report.records import Result
@@ -100,8 +100,16 @@ def test_what_costs_less_loses_more_and_the_whole_share_is_met() -> None:
         Costs(one, np.linspace(1, 2, 384).reshape(32, 12), Pattern())
         for one in weights(net(TOKENS).graph, (), ())[:1] * 2
     )
-    found = shares([cheap, dear], [1.0, 1.5], 0.5, "global")
-    assert found[0] > 0.6 and found[1] < 0.4 and sum(found) == pytest.approx(1.0, abs=0.01)
+    found = shares([cheap, dear], [ranked(cheap), 1.5 * ranked(dear)], 0.5, "global")
+    assert found[0] > 0.6 and found[1] < 0.4 and sum(found) == pytest.approx(1.0, abs=0.02)
+
+
+def test_costs_at_the_outputs_add_up_to_the_noise_that_was_measured() -> None:
+    one = Costs(weights(net(TOKENS).graph, (), ())[0], np.linspace(1, 2, 384).reshape(32, 12), Pattern())
+    found = ranked(one, [(0.25, 3.0), (0.75, 60.0)])
+    assert found[:64].sum() * 1.5 == pytest.approx(3.0, rel=0.01)
+    assert found[:192].sum() * 1.5 == pytest.approx(60.0, rel=0.01)
+    assert np.all(np.diff(found) > 0)
 
 
 def test_as_many_weights_go_as_the_bound_on_the_drop_allows(given: tuple[Path, Run]) -> None:
