@@ -18,8 +18,8 @@ from optimizer.model.ports import Array
 
 POSITIONS = 192
 """Rows (output positions, tokens) taken from one batch at most."""
-_LEAST = 8
-_TIMES = 32
+_LEAST = 16
+_TIMES = 64
 
 
 def enough(columns: int, batches: int) -> int:
@@ -59,12 +59,12 @@ class Past:
 
     reverse: bool = False
 
-    def rows(self, states: Array, most: int) -> Array:
+    def rows(self, states: Array, most: int, turn: int = 0) -> Array:
         """The states as the weight reads them, [directions, rows, H], without what comes before the first step."""
         ways = range(states.shape[1])
         seen = [states[1:, way] if self.reverse or way else states[:-1, way] for way in ways]
         flat = np.stack(seen).reshape(len(seen), -1, states.shape[-1])
-        return np.asarray(flat[:, _spread(flat.shape[1], most)], np.float32)
+        return np.asarray(flat[:, _spread(flat.shape[1], most, turn)], np.float32)
 
 
 @dataclasses.dataclass
@@ -79,9 +79,12 @@ class Gram:
     total: Array | None = None
     """Shape [groups, K]."""
     count: int = 0
+    turn: int = 0
+    """How many batches were seen."""
 
     def update(self, batch: Array) -> None:
-        rows = self.rows(batch)
+        rows = self.rows(batch, self.turn)
+        self.turn += 1
         if rows.size == 0:
             return
         products, total = np.matmul(rows.transpose(0, 2, 1), rows), rows.sum(axis=1)
@@ -99,15 +102,15 @@ class Gram:
         self.total = other.total.copy() if self.total is None else self.total + other.total
         self.count += other.count
 
-    def rows(self, batch: Array) -> Array:
-        """The inputs of the weight, float32 [groups, rows, K]."""
+    def rows(self, batch: Array, turn: int = 0) -> Array:
+        """The inputs of the weight, float32 [groups, rows, K]; which of them, moves on with the `turn`."""
         if self.window is None:
             flat = batch.reshape(-1, batch.shape[-1])
-            return flat[_spread(len(flat), self.most)][None].astype(np.float32)
+            return flat[_spread(len(flat), self.most, turn)][None].astype(np.float32)
         return (
-            self.window.rows(batch, self.most)
+            self.window.rows(batch, self.most, turn)
             if isinstance(self.window, Past)
-            else windows(batch, self.window, self.most)
+            else windows(batch, self.window, self.most, turn)
         )
 
     def moments(self, centred: bool) -> Array:
@@ -125,7 +128,7 @@ class Gram:
         return np.asarray(self.total.astype(np.float64) / self.count)
 
 
-def windows(batch: Array, window: Window, most: int = POSITIONS) -> Array:
+def windows(batch: Array, window: Window, most: int = POSITIONS, turn: int = 0) -> Array:
     """Input windows of a convolution at up to `most` output positions, float32 [groups, rows, K]."""
     spatial = len(window.kernel)
     pads = window.edges(batch.shape[2:])
@@ -139,7 +142,7 @@ def windows(batch: Array, window: Window, most: int = POSITIONS) -> Array:
     whole = (slice(None), slice(None))
     view = view[whole + tuple(slice(None, None, step) for step in (*window.strides, *window.dilations))]
     places = view.shape[:1] + view.shape[2 : 2 + spatial]
-    picked = np.unravel_index(_spread(int(np.prod(places)), most), places)
+    picked = np.unravel_index(_spread(int(np.prod(places)), most, turn), places)
     found = np.moveaxis(view, 1, 1 + spatial)[picked]
     count, channels = found.shape[:2]
     grouped = found.reshape(count, window.groups, channels // window.groups, *window.kernel)
@@ -147,6 +150,9 @@ def windows(batch: Array, window: Window, most: int = POSITIONS) -> Array:
     return np.ascontiguousarray(moved, np.float32).reshape(window.groups, count, -1)
 
 
-def _spread(count: int, most: int) -> Array:
-    """Up to `most` evenly spread indices below `count`."""
-    return np.arange(count) if count <= most else np.linspace(0, count - 1, most).astype(np.int64)
+def _spread(count: int, most: int, turn: int) -> Array:
+    """Up to `most` evenly spread indices below `count`, others at every turn (the golden ratio keeps turns apart)."""
+    if count <= most:
+        return np.arange(count)
+    start = (turn * 0.6180339887) % 1
+    return ((np.arange(most) + start) * (count / most)).astype(np.int64)

@@ -38,10 +38,12 @@ class Pairs:
     first: Array | None = None
     second: Array | None = None
     count: int = 0
+    turn: int = 0
 
     def update(self, x: Array, y: Array) -> None:
         """Fold in one batch as the original (x) and the pruned model (y) see it."""
-        rows, others = (Gram(self.window, self.most).rows(batch) for batch in (x, y))
+        rows, others = (Gram(self.window, self.most).rows(batch, self.turn) for batch in (x, y))
+        self.turn += 1
         if not rows.size:
             return
         found = (rows.transpose(0, 2, 1) @ others, others.transpose(0, 2, 1) @ others, rows.sum(1), others.sum(1))

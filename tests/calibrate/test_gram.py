@@ -127,3 +127,10 @@ def test_a_recurrent_weight_reads_the_states_of_the_step_before() -> None:
     assert np.array_equal(rows[0], states[:3, 0].reshape(9, 5))
     assert np.array_equal(rows[1], states[1:, 1].reshape(9, 5))
     assert np.array_equal(Past(reverse=True).rows(states[:, :1], 9)[0], states[1:, 0].reshape(9, 5))
+
+
+def test_few_rows_of_each_batch_come_from_everywhere_in_turn() -> None:
+    gram = Gram(most=5)
+    for _ in range(64):
+        gram.update(np.eye(40, dtype=np.float32)[None])
+    assert np.all(np.diag(gram.moments(centred=False)[0]) > 0)
