@@ -10,7 +10,7 @@ Constants may change between pieces, but only of nodes that none of the values a
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Protocol
 
 import onnx_ir as ir
@@ -50,15 +50,11 @@ class Pieces:
         self._done: set[ir.Node] = set()
         self._reads = {node: _read(node) for node in model.graph}
 
-    def run(self, names: Sequence[str], again: Collection[str] = ()) -> Iterator[Mapping[str, Array]]:
-        """The values called `names`, for each feed. The next piece starts from here once all feeds are through.
-
-        Constants of the nodes that make those called `again` may still change.
-        """
+    def run(self, names: Sequence[str]) -> Iterator[Mapping[str, Array]]:
+        """The values called `names`, for each feed. The next piece starts from here once all feeds are through."""
         values = {value.name: value for node in self.model.graph for value in node.outputs}
         wanted = [values[name] for name in names if name in values]
         done = self._done | self._behind(wanted)
-        done -= {maker for name in again if (maker := values[name].producer()) is not None}
         live = self._live(done)
         plain = all(value.dtype is not None for value in live)
         asked = dict.fromkeys([*wanted, *live] if plain else wanted)

@@ -42,6 +42,11 @@ class Consumer:
         return self.weight.name or ""
 
     @property
+    def recalls(self) -> bool:
+        """Whether it reads what its own node put out a step before."""
+        return isinstance(self.window, Past)
+
+    @property
     def output(self) -> ir.Value:
         """A value that the node puts out; of a recurrent layer one that is read."""
         return next((value for value in self.node.outputs if value.uses()), self.node.outputs[0])

@@ -2,6 +2,9 @@
 
 A level is given the moments of what it reads while all levels before it have their new constants, so errors do not add
 up. Both models run on from what the level before left (`calibrate.pieces`). Every fourth sample is kept for judging.
+
+What a recurrent layer reads of its own states is taken from the original in both: those of a layer that is not yet
+mended have run away from it.
 """
 
 from __future__ import annotations
@@ -58,10 +61,10 @@ def _gather(chosen: Sequence[Consumer], batches: int, reference: Pieces, working
     most = [enough(one.columns, batches) for one in chosen]
     seen = [(Pairs(one.window, rows), Pairs(one.window, rows)) for one, rows in zip(chosen, most, strict=True)]
     names = list(dict.fromkeys(one.given.name or "" for one in chosen))
-    own = [one.given.name or "" for one in chosen if one.given in one.node.outputs]
-    for number, runs in enumerate(zip(reference.run(names, own), working.run(names, own), strict=True)):
+    given = list(dict.fromkeys(one.given.name or "" for one in chosen if not one.recalls))
+    for number, (was, now) in enumerate(zip(reference.run(names), working.run(given), strict=True)):
         for one, pairs in zip(chosen, seen, strict=True):
-            x, y = (run.get(one.given.name or "") for run in runs)
+            x, y = (run.get(one.given.name or "") for run in (was, was if one.recalls else now))
             if x is not None and y is not None:
                 pairs[number % _HELD == _HELD - 1].update(x, y)
     return seen
