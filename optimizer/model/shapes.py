@@ -7,7 +7,7 @@ costs what its node count costs. Small tensors stay, because shape arithmetic re
 Cases:
 1. The stored shapes of standard ops' results are dropped from the copy first: exporters and rewrites leave wrong ones
    behind, and a contradiction would stop the inference. Results of other domains keep theirs, since nothing can infer
-   them; a MatMulNBits is inferred as the MatMul that it stands for.
+   them; the runtime's own ops are inferred as the standard op that they stand for, where its result has the same type.
 2. What is found is merged by position, graph by graph (two branches of an `If` may use the same names): an inferred
    size wins over a stored one, a stored name over an inferred name, and what was not inferred stays as it was.
 3. Names of the form unk__7 are inference's own, and only hold until the next one.
@@ -24,6 +24,18 @@ import onnx_ir as ir
 
 SMALL = 1024
 """Bytes up to which a tensor stays in the copy."""
+
+_STANDARD: dict[str, tuple[str, slice]] = {
+    **dict.fromkeys(("Gelu", "QuickGelu", "FastGelu", "BiasGelu"), ("Identity", slice(1))),
+    **dict.fromkeys(("QLinearSigmoid", "QLinearLeakyRelu", "QLinearSoftmax"), ("Identity", slice(1))),
+    **dict.fromkeys(("QLinearAdd", "QLinearMul"), ("Add", slice(0, 4, 3))),
+    "QLinearConcat": ("Concat", slice(2, None, 3)),
+    "QLinearGlobalAveragePool": ("GlobalAveragePool", slice(1)),
+    "QLinearAveragePool": ("AveragePool", slice(1)),
+    "FusedConv": ("Conv", slice(2)),
+    "FusedGemm": ("Gemm", slice(2)),
+}  # fmt: skip
+"""Ops of the runtime whose result has the type and the shape of a standard op over some of their inputs."""
 
 _MADE_UP = re.compile(r"unk__\d+$")
 _FAILURES = (onnx.shape_inference.InferenceError, RuntimeError, ValueError, TypeError)
@@ -107,6 +119,8 @@ def _light(model: ir.Model) -> ir.Model:
         for number, node in enumerate(graph):
             if (node.domain, node.op_type) == ("com.microsoft", "MatMulNBits"):
                 _plain_product(graph, node, number)
+            elif node.domain == "com.microsoft" and node.op_type in _STANDARD:
+                _standardize(node)
             _lighten(node)
     return copy
 
@@ -121,6 +135,18 @@ def _plain_product(graph: ir.Graph, node: ir.Node, number: int) -> None:
     node.attributes.clear()
     node.resize_inputs(2)
     node.replace_input_with(1, weight)
+
+
+def _standardize(node: ir.Node) -> None:
+    if "channels_last" in node.attributes and node.attributes["channels_last"].as_int():
+        return
+    node.op_type, places = _STANDARD[node.op_type]
+    node.domain, given = "", node.inputs[places]
+    if node.op_type == "Identity":
+        node.attributes.clear()
+    node.resize_inputs(len(given))
+    for index, value in enumerate(given):
+        node.replace_input_with(index, value)
 
 
 def _lighten(node: ir.Node) -> None:

@@ -87,3 +87,24 @@ def test_a_constant_attribute_keeps_its_value() -> None:
     constant = net.graph.node(0).attributes["value"].as_tensor().numpy()
     np.testing.assert_array_equal(constant, [1, 2])
     assert shapes.static(named(net, "y")[0]) == (2,)
+
+
+def test_ops_of_the_runtime_are_inferred_as_what_they_stand_for() -> None:
+    text = """agraph (uint8[N, 4, 6] x, float s, uint8 z, float[N, 5] f, float[5] b) => (a, g) {
+        c = com.microsoft.QLinearConcat <axis = 1> (s, z, x, s, z, x, s, z)
+        p = com.microsoft.QLinearGlobalAveragePool (c, s, z, s, z)
+        a = com.microsoft.QLinearAdd (p, s, z, p, s, z, s, z)
+        g = com.microsoft.BiasGelu (f, b) }"""
+    net = model(text, extra_opsets=', "com.microsoft" : 1')
+    assert shapes.infer(net) is None
+    assert [str(named(net, name)[0].shape) for name in "cpag"] == ["[N,8,6]", "[N,8,1]", "[N,8,1]", "[N,5]"]
+    assert [named(net, name)[0].dtype for name in "cg"] == [ir.DataType.UINT8, ir.DataType.FLOAT]
+    assert {node.domain for node in net.graph} == {"com.microsoft"}
+
+
+def test_a_pool_with_the_channels_last_stands_for_nothing() -> None:
+    text = """agraph (uint8[1, 3, 6, 4] x, float s, uint8 z) => (p) {
+        p = com.microsoft.QLinearGlobalAveragePool <channels_last = 1> (x, s, z, s, z) }"""
+    net = model(text, extra_opsets=', "com.microsoft" : 1')
+    assert shapes.infer(net) is None
+    assert named(net, "p")[0].shape is None

@@ -150,3 +150,17 @@ def test_sums_over_what_is_not_zero_when_removed_freeze() -> None:
         a = MatMul (x, w)  s = Sigmoid (a)  t = Transpose (s)  y = MatMul (s, t) }"""
     found = axes(text, w=(3, 4), v=(3, 4))
     assert "not zero where a channel is gone" in reasons(found)["w.1"]
+
+
+def test_a_zero_that_is_encoded_and_decoded_is_a_zero() -> None:
+    text = """g (float[1,3] x, float[3,4] w, float s, uint8 p, uint8 q) => (float[1,1] y) {
+        a = MatMul (x, w)  b = QuantizeLinear (a, s, p)  c = DequantizeLinear (b, s, POINT)
+        t = Transpose (c)  z = Sigmoid (t)  y = MatMul (c, z) }"""
+    for point, free in (("p", True), ("q", False)):
+        found = model(text.replace("POINT", point), w=(3, 4))
+        for name, number in (("s", np.float32(0.1)), ("p", np.uint8(3)), ("q", np.uint8(4))):
+            given = next(value for value in found.graph.inputs if value.name == name)
+            found.graph.inputs.remove(given)
+            given.const_value = ir.tensor(np.array(number), name=name)
+            found.graph.register_initializer(given)
+        assert ("w.1" not in reasons(analyse(prepare.prepare(found)))) == free

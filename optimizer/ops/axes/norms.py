@@ -7,9 +7,13 @@ pruned.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
+import numpy as np
+
+from optimizer.ops.axes.layout import Layout, constant
 from optimizer.ops.axes.op import Op, Refuse
+from optimizer.ops.axes.reading import read
 from optimizer.ops.axes.rules import MS, rule, say
 from optimizer.ops.axes.sentence import Says, letters, spell
 
@@ -128,15 +132,33 @@ def recurrent(op: Op) -> Says:
 
 @rule("DequantizeLinear", raw=(1, 2), quantized={0: 2})
 @rule("QuantizeLinear", raw=(1, 2))
-def encode(op: Op) -> str:
-    """x, scale, zero point; those are one number, or a vector along `axis`."""
+def encode(op: Op) -> str | Sequence[Layout | None]:
+    """x, scale, zero point; those are one number, or a vector along `axis`.
+
+    Nothing is known of codes that are zero, but a zero that is encoded and decoded again is a zero.
+    """
     if op.number("block_size", 0):
         raise Refuse("has scales per block")
     names = letters(rank := len(op.input(0)))
     vector = len(op.input(1)) == 1 and op.input(1)[0].size != 1
     code = f"/{names[op.place(1, rank)]}" if vector else "/_"
     mark = "" if op.node.op_type == "DequantizeLinear" else "~"
-    return f"{' '.join(names)}, {code}, {code} -> {mark}{' '.join(names)}"
+    text = f"{spell(names)}, {code}, {code} -> {mark}{spell(names)}"
+    if (source := _encoded(op)) is None:
+        return text
+    (y,) = read(op, Says(text))
+    return (tuple(op.axis(own.labels, given.zero, own.open) for own, given in zip(y, source, strict=True)),)
+
+
+def _encoded(op: Op) -> Layout | None:
+    """What a DequantizeLinear decodes, if its input was encoded with the same zero point."""
+    codes = op.node.inputs[0]
+    made = codes.producer() if codes is not None and op.node.op_type == "DequantizeLinear" else None
+    if made is None or made.op_type != "QuantizeLinear":
+        return None
+    one, other = (constant(node.inputs[2]) if len(node.inputs) > 2 else np.zeros(1) for node in (made, op.node))
+    same = one is not None and other is not None and np.array_equal(one.ravel(), other.ravel())
+    return op.of(made.inputs[0]) if same else None
 
 
 _PAIR = "~..., /_, /_, ~..., /_, /_, /_, /_ -> ..."

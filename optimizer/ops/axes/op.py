@@ -52,7 +52,10 @@ class Op:
 
     def layout(self, index: int) -> Layout | None:
         """The layout of an input, None where its rank is unknown."""
-        value = self.node.inputs[index]
+        return self.of(self.node.inputs[index])
+
+    def of(self, value: ir.Value | None) -> Layout | None:
+        """The layout of a value, None where its rank is unknown."""
         return None if value is None else self._layouts.get(value)
 
     def inputs(self) -> list[Layout]:
