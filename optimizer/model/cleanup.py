@@ -15,6 +15,7 @@ from optimizer.model import cost, shapes
 from optimizer.model.passes import (
     affine,
     constants,
+    contrib,
     dead,
     edit,
     folding,
@@ -37,6 +38,7 @@ _BEFORE: tuple[tuple[str, Callable[[ir.Model], int]], ...] = (
     ("merged {} equal constants", dead.merge_constants),
 )
 _ROUND: tuple[tuple[str, Callable[[ir.Model], int]], ...] = (
+    ("spelled out {} operators that the runtime had fused", contrib.spell_out),
     ("replaced {} shape computations by what they give", shape_arithmetic.fold_shapes),
     ("removed {} nodes that copy their input", dead.remove_identities),
     ("replaced {} If nodes by the branch they take", folding.take_branches),
