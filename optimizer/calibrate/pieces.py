@@ -56,7 +56,7 @@ class Pieces:
         wanted = [values[name] for name in names if name in values]
         done = self._done | self._behind(wanted)
         live = self._live(done)
-        plain = all(value.dtype is not None for value in live)
+        plain = all(isinstance(value.type, ir.TensorType) for value in live)
         asked = dict.fromkeys([*wanted, *live] if plain else wanted)
         inner = [value.name or "" for value in asked if value not in self._start]
         session = self._session(inner)

@@ -7,7 +7,7 @@ and tokens to calibrate on are augmented where they are few: closed-form fits ha
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 
 import numpy as np
 import onnx_ir as ir
@@ -15,7 +15,6 @@ import onnx_ir as ir
 from optimizer.calibrate.gram import Gram, enough
 from optimizer.calibrate.lstsq import Moments
 from optimizer.calibrate.run import observe
-from optimizer.calibrate.sparsify import Pattern
 from optimizer.data.augment import BLENDING, augmented, kind_of
 from optimizer.data.padding import unpadded
 from optimizer.data.samples import Samples
@@ -61,8 +60,8 @@ class Calibration:
         self.base = prepare(about.clean)
         if self.mends:
             give_biases(self.base)
-        self.prices: dict[Pattern, tuple[list[Costs], list[Array]]] = {}
-        """What unstructured pruning has found out, by pattern: costs of weights, and their costs at the outputs."""
+        self.prices: dict[Hashable, tuple[list[Costs], list[Array]]] = {}
+        """What unstructured pruning has found out, by pattern and weights: costs, and their costs at the outputs."""
         self._moments: dict[str, Moments] | None = None
         self._scores: dict[tuple[tuple[str, int], ...], Scores] = {}
 

@@ -52,10 +52,11 @@ def _choice(
 ) -> list[tuple[Costs, float]]:
     """The costs of every weight, and the share of it that goes."""
     scope = step.scope if step.scope != "auto" else "global" if work.weighs else "layer"
-    if pattern not in work.prices:
-        weighs = work.weighs and pattern.stay is None and scope == "global"
-        work.prices[pattern] = _prices(work, fit, pattern, weighs)
-    prices, worth = work.prices[pattern]
+    weighs = work.weighs and pattern.stay is None and scope == "global"
+    key = (pattern, weighs, tuple(one.name for one in fit))
+    if key not in work.prices:
+        work.prices[key] = _prices(work, fit, pattern, weighs)
+    prices, worth = work.prices[key]
     scope = "layer" if pattern.stay is not None else scope
     return list(zip(prices, shares(prices, worth, share, scope), strict=True))
 
