@@ -20,54 +20,41 @@ import dataclasses
 
 import numpy as np
 
-from optimizer.calibrate.gram import POSITIONS, Gram, Past, Window
+from optimizer.calibrate.gram import POSITIONS, Gram, Past, Sums, Window
 from optimizer.model.ports import Array
 
 RIDGE = 1e-3
 """Of the mean diagonal of the kept moments."""
 
 
-@dataclasses.dataclass
 class Pairs:
-    """Moments of two streams of inputs of one weight, row by row. A monoid; [G, K, K] and [G, K], float32."""
+    """Moments of two streams of inputs of one weight, row by row; `most` rows of one batch. A monoid."""
 
-    window: Window | Past | None
-    most: int = POSITIONS
-    cross: Array | None = None
-    own: Array | None = None
-    first: Array | None = None
-    second: Array | None = None
-    count: int = 0
-    turn: int = 0
+    def __init__(self, window: Window | Past | None, most: int = POSITIONS) -> None:
+        self._gram = Gram(window, most)
+        self._sums, self._turn = Sums(), 0
+
+    @property
+    def count(self) -> int:
+        """Rows that were seen."""
+        return self._sums.count
 
     def update(self, x: Array, y: Array) -> None:
         """Fold in one batch as the original (x) and the pruned model (y) see it."""
-        rows, others = (Gram(self.window, self.most).rows(batch, self.turn) for batch in (x, y))
-        self.turn += 1
-        if not rows.size:
-            return
-        found = (rows.transpose(0, 2, 1) @ others, others.transpose(0, 2, 1) @ others, rows.sum(1), others.sum(1))
-        if self.cross is None or self.own is None or self.first is None or self.second is None:
-            self.cross, self.own, self.first, self.second = found
-        else:
-            for sums, new in zip((self.cross, self.own, self.first, self.second), found, strict=True):
-                sums += new
-        self.count += rows.shape[1]
+        rows = self._gram.rows(x, self._turn)
+        self._sums.update(rows, rows if x is y else self._gram.rows(y, self._turn))
+        self._turn += 1
 
     def merge(self, other: Pairs) -> None:
-        """Fold in what `other`, of which there must be some, has seen."""
-        mine, theirs = ((one.cross, one.own, one.first, one.second) for one in (self, other))
-        for sums, new in zip(mine, theirs, strict=True):
-            assert sums is not None and new is not None
-            sums += new
-        self.count += other.count
+        """Fold in what `other` has seen."""
+        self._sums.merge(other._sums)
 
     def moments(self) -> Moments:
         """The means over all rows. Raises `ValueError` if there were none."""
-        if self.cross is None or self.own is None or self.first is None or self.second is None:
+        found = self._sums.sums()
+        if found is None:
             raise ValueError("no batch was seen")
-        sums = (self.cross, self.own, self.first, self.second)
-        return Moments(*(one.astype(np.float64) / self.count for one in sums))
+        return Moments(*(one.astype(np.float64) / self.count for one in found))
 
 
 @dataclasses.dataclass(frozen=True)

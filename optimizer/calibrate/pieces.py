@@ -18,7 +18,7 @@ import onnx_ir as ir
 from optimizer.model.ports import Array, Feed
 from optimizer.runtime.session import Options, Session, open_session
 
-BUDGET = 256 * 2**20
+BUDGET = 128 * 2**20
 """Bytes that one run in pieces keeps."""
 
 

@@ -43,10 +43,11 @@ def forward(
     `reference` has the same value names.
     """
     constants: dict[str, Array] = {}
-    near = held(feeds)
-    streams = [Pieces(model, near, threads=threads) for model in (reference, working)]
+    first = held(feeds)
+    streams = [Pieces(model, first, threads=threads) for model in (reference, working)]
+    del first
     for level in levels(list(found)):
-        seen = _gather(level, len(near), *streams)
+        seen = _gather(level, len(feeds), *streams)
         for one, pairs in zip(level, seen, strict=True):
             new = mending(one, *pairs)
             constants |= new
