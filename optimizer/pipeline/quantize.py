@@ -25,7 +25,7 @@ from optimizer.pipeline.common import Progress, Silent, Subject
 from optimizer.pipeline.judge import Judge, Judged
 from optimizer.pipeline.memory import Memory
 from optimizer.pipeline.quantizable import Timing, float_model, in_float32, multiplied
-from optimizer.quantize import equalize, half, sensitivity
+from optimizer.quantize import half, sensitivity
 from optimizer.quantize.build import Static
 from optimizer.quantize.candidate import Candidate
 from optimizer.quantize.remembered import Remembered
@@ -103,14 +103,15 @@ class Work:
 
     def equalized(self, static: Static, remembered: Remembered) -> Static:
         """`static`, or the same of a model whose channels are scaled, where that brings held-back answers closer."""
-        if self.step.recover != "full" or self.calibration.synthetic or not (found := static.scalings()):
+        if self.step.recover != "full" or self.calibration.synthetic or (found := static.equalized()) is None:
             return static
-        other = self.calibrated(equalize.apply(static.model, found), remembered)
+        count, model, seen = found
+        remembered.statistics(lambda: seen)
+        other = self.calibrated(model, remembered)
         before, after = (self.judge.of(one.whole).accuracy.sqnr_db for one in (static, other))
         word = "kept" if after > before else "not kept"
-        self.notes.append(
-            f"equalization of {len(found)} values {word}: all in int8 {before:.1f} dB, {after:.1f} dB with it"
-        )
+        figures = f"all in int8 {before:.1f} dB without, {after:.1f} dB with it"
+        self.notes.append(f"equalization of {count} values {word}: {figures}")
         return other if after > before else static
 
     def best(self) -> tuple[Result, Candidate]:
@@ -200,10 +201,13 @@ class Work:
         return [useful[i] for i in sorted(range(len(useful)), key=lambda i: -speeds[i])]
 
     def race(self, candidates: list[Candidate], seconds: float) -> tuple[Latency, ...]:
-        models = [candidate.model for candidate in candidates]
+        """Speed-ups; candidates that are the same model are timed once."""
+        models = list({id(candidate.model): candidate.model for candidate in candidates}.values())
         with self.timing.alone:
             seconds *= self.timing.patience
-            return common.race(self.about.model, models, self.judging, self.run, seconds).latencies
+            found = common.race(self.about.model, models, self.judging, self.run, seconds).latencies
+        places = {id(model): place for place, model in enumerate(models)}
+        return tuple(found[places[id(candidate.model)]] for candidate in candidates)
 
     def repaired(self, judged: Judged) -> Judged:
         """`judged`, or its repaired form where that brings the held-back samples' outputs closer."""

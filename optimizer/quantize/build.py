@@ -50,7 +50,7 @@ _NO_MATRIX = "not a product by a constant matrix: no dynamic kernel"
 _DYNAMIC = "dynamic"
 _ELSEWHERE = "the recipe does not place it"
 _ROUNDS = 6
-_RECOVERY_SAMPLES = 48
+_RECOVERY_SAMPLES, _SHIFT_SAMPLES, _EQUALIZED_SAMPLES = 48, 16, 192
 _PROFILED = 8
 
 
@@ -104,6 +104,8 @@ class Static:
         known = [group for group in self.partition.groups if group.name in found.groups and group.name not in held]
         chosen = placement.choose(self.model, known, self._bytes_first(found), self.inputs)
         kept = [group for group in known if group.name in chosen]
+        if len(kept) == len(self.partition.groups) and not held:
+            return dataclasses.replace(self.whole, name=name)
         reasons = {group.name: verify.REASON.format(group.op) for group in self.partition.groups}
         return self.candidate(name, kept, {**reasons, **{group.name: _DEARER for group in known}, **held}, plain=held)
 
@@ -136,7 +138,8 @@ class Static:
     def shifted(self, candidate: Candidate) -> Candidate:
         """`candidate` with biases that take back what rounding the inputs of layers shifts."""
         assert candidate.plan is not None
-        return self._replanned(candidate, shift.corrected(self.model, candidate.plan, self._few, threads=self.threads))
+        feeds = itertools.islice(self.feeds(), _SHIFT_SAMPLES)
+        return self._replanned(candidate, shift.corrected(self.model, candidate.plan, feeds, threads=self.threads))
 
     def recovered(self, candidate: Candidate) -> Candidate:
         """`candidate` with its weights rounded by second order."""
@@ -145,15 +148,12 @@ class Static:
             self.model,
             candidate.plan,
             self.statistics,
-            self._few,
+            lambda: itertools.islice(self.feeds(), _RECOVERY_SAMPLES),
             saturates=not self.vnni,
             per_tensor=self.step.per_tensor,
             threads=self.threads,
         )
         return self._replanned(candidate, plan)
-
-    def _few(self) -> Iterable[Feed]:
-        return itertools.islice(self.feeds(), _RECOVERY_SAMPLES)
 
     def _replanned(self, candidate: Candidate, plan: Plan) -> Candidate:
         """`candidate` with the weights of `plan`."""
@@ -164,11 +164,17 @@ class Static:
         """What `candidate` cuts off."""
         return {} if candidate.plan is None else audit.audit(self.model, candidate.plan, self.statistics)
 
-    def scalings(self) -> list[equalize.Scaling]:
-        """Channels whose scaling makes int8 cost less, the model staying the same function."""
+    def equalized(self) -> tuple[int, ir.Model, Statistics] | None:
+        """How many values are worth scaling by channels, the model with that done, and what calibration sees of it;
+        None where there are none."""
         sizes = equalize.shapes(self.model, next(iter(self.feeds())), self.threads)
         outputs = {group.name: group.output for group in self.partition.groups if group.weight is not None}
-        return equalize.scalings(self.model, self.statistics.channels, sizes, outputs)
+        found = equalize.scalings(self.model, self.statistics.channels, sizes, outputs)
+        if not found:
+            return None
+        model, feeds = equalize.apply(self.model, found), itertools.islice(self.feeds(), _EQUALIZED_SAMPLES)
+        groups = self.partition.groups
+        return len(found), model, equalize.observed(model, found, self.statistics, groups, feeds, self.threads)
 
     def alone(self, names: Collection[str], candidate: Candidate) -> ir.Model:
         """The float model with only the groups `names` of `candidate` in int8."""

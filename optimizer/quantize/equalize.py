@@ -17,7 +17,7 @@ Behind a Clip to [0, high] s_j may not exceed 1, nor fall below ``r_j / high`` (
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 import onnx_ir as ir
@@ -27,8 +27,10 @@ from optimizer.calibrate.run import values, watching
 from optimizer.model.passes.edit import Editor, array
 from optimizer.model.ports import Array, Feed
 from optimizer.ops import int8
-from optimizer.quantize import regions
+from optimizer.quantize import regions, statistics
+from optimizer.quantize.groups import Group
 from optimizer.quantize.regions import Region, Slot
+from optimizer.quantize.statistics import Statistics
 
 _ALPHAS = np.linspace(0.0, 1.0, 11)
 _WORTH = 0.5
@@ -39,6 +41,8 @@ _FLOOR = 1e-3
 """Power of an output below which, as a share of the strongest one's, it does not count for more."""
 _FULL = 1 - 1e-5
 """Share of a Clip's bound from which a channel counts as cut."""
+_MARGIN = 4.0
+"""How many times as far as was seen a channel must be able to go before a Clip cuts it."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,6 +94,24 @@ def apply(model: ir.Model, found: Sequence[Scaling]) -> ir.Model:
         for slot in scaling.region.taken:
             _scale(editor, nodes[slot.node.name], slot, scaling.scales)
     return copy
+
+
+def observed(
+    model: ir.Model,
+    found: Sequence[Scaling],
+    seen: Statistics,
+    groups: Iterable[Group],
+    feeds: Iterable[Feed],
+    threads: int,
+) -> Statistics:
+    """What calibration sees of `model`, which `apply` made, from what it has `seen` of the original: only the scaled
+    values are looked at anew, on `feeds`."""
+    names = {name for scaling in found for name in scaling.region.values}
+    near = [group for group in groups if names.intersection((*group.inputs, *group.outputs))]
+    new = statistics.gather(model, near, feeds, threads=threads)
+    histograms = {name: new.histograms[name] for name in names & new.histograms.keys()}
+    channels = {name: new.channels[name] for name in names & new.channels.keys()}
+    return Statistics({**seen.histograms, **histograms}, {**seen.channels, **channels}, seen.shapes, seen.samples)
 
 
 def _scale(editor: Editor, node: ir.Node, slot: Slot, factors: Array) -> None:
@@ -150,7 +172,7 @@ def _bounds(region: Region, seen: Mapping[str, Channels]) -> tuple[Array, Array]
     for name, bound in region.clipped:
         if name not in seen or len(seen[name].high) != region.channels or bound <= 0:
             return None
-        top = np.maximum(seen[name].high / bound, 0.0)
+        top = np.maximum(_MARGIN * seen[name].high / bound, 0.0)
         low = np.maximum(low, np.where(top >= _FULL, 1.0, top))
         high = np.minimum(high, 1.0)
     return low, high

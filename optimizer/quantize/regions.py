@@ -55,6 +55,8 @@ class Region:
     taken: tuple[Slot, ...]
     clipped: tuple[tuple[str, float], ...]
     """Values that come out of a Clip, and its upper bound."""
+    values: tuple[str, ...]
+    """All values that are scaled."""
 
 
 def find(model: ir.Model, shapes: Shapes) -> list[Region]:
@@ -120,10 +122,6 @@ def _norm(node: ir.Node) -> tuple[int, dict[int, int]] | None:
     return (-1, {1: 0, 2: 0}) if last else None
 
 
-def _batch_norm(node: ir.Node) -> tuple[int, dict[int, int]] | None:
-    return 1, {1: 0, 2: 0}
-
-
 def _mul(node: ir.Node) -> tuple[int, dict[int, int]] | None:
     """A Mul by a constant that varies along one axis only."""
     rank = int8.rank(node.outputs[0]) or 0
@@ -141,7 +139,7 @@ _PRODUCERS: dict[str, Callable[[ir.Node], tuple[int, dict[int, int]] | None]] = 
     "MatMul": _matmul,
     "LayerNormalization": _norm,
     "RMSNormalization": _norm,
-    "BatchNormalization": _batch_norm,
+    "BatchNormalization": _conv,
     "Mul": _mul,
 }
 """Per op: the axis of the output that holds the channels, and the axis of each constant input that does."""
@@ -178,7 +176,8 @@ class _Search:
                     todo.append(out)
         if not self.taken:
             return None
-        return Region(int(ids.size), (*given, *self.given), tuple(self.taken), tuple(self.clipped))
+        names = tuple(value.name or "" for value in self.ids)
+        return Region(int(ids.size), (*given, *self.given), tuple(self.taken), tuple(self.clipped), names)
 
     def through(self, node: ir.Node, index: int, ids: Array) -> Array | None:
         """The ids of what `node` makes of its input `index`; empty where it takes the scale up; None if it cannot."""

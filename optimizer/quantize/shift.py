@@ -12,7 +12,7 @@ pass per layer, gains less, and drifts where layers without a bias lie between.)
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 
 import onnx_ir as ir
 
@@ -37,7 +37,7 @@ class Rounded:
         self.seen.update(self.params.fake(batch))
 
 
-def corrected(model: ir.Model, plan: Plan, feeds: Callable[[], Iterable[Feed]], *, threads: int = 1) -> Plan:
+def corrected(model: ir.Model, plan: Plan, feeds: Iterable[Feed], *, threads: int = 1) -> Plan:
     """`plan`, made on the float `model`, with biases that take back what rounding the inputs shifts."""
     groups = [group for group in plan.groups if _has_bias(plan, group)]
     plain = {group.inputs[0]: Channels(statistics.input_axis(group)) for group in groups}
@@ -45,7 +45,7 @@ def corrected(model: ir.Model, plan: Plan, feeds: Callable[[], Iterable[Feed]], 
     watched: dict[str, list[Observer]] = {name: [plain[name], rounded[name]] for name in plain}
     if not watched:
         return plan
-    observe(model, feeds(), watched, threads=threads)
+    observe(model, feeds, watched, threads=threads)
     moved = {name: plain[name].mean - rounded[name].seen.mean for name in plain}
     return dataclasses.replace(plan, weights={**plan.weights, **_moved(model, plan, groups, moved)})
 

@@ -45,7 +45,7 @@ def test_the_mean_of_each_output_channel_comes_back(case: str) -> None:
     plan = cut(planned(model), name)
     wanted = means(model)
     before = np.abs(means(emit.emit(model, plan)) - wanted).max()
-    after = np.abs(means(emit.emit(model, shift.corrected(model, plan, lambda: feeds(model, 4)))) - wanted).max()
+    after = np.abs(means(emit.emit(model, shift.corrected(model, plan, feeds(model, 4)))) - wanted).max()
     assert before > 0.1
     assert after < before / 5
 
@@ -55,4 +55,4 @@ def test_what_has_no_bias_or_finds_its_range_itself_stays() -> None:
                   {"w": normal(8, 8), "v": normal(8, 4), "c": normal(4)})  # fmt: skip
     names = [group.name for group in planned(model).groups]
     plan = planned(model, dynamic=names[1:])
-    assert shift.corrected(model, plan, lambda: feeds(model, 2)) == plan
+    assert shift.corrected(model, plan, feeds(model, 2)) == plan
