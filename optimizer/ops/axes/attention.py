@@ -13,7 +13,7 @@ import dataclasses
 import math
 
 from optimizer.ops.axes.op import Op, Refuse
-from optimizer.ops.axes.rules import MS, rule
+from optimizer.ops.axes.rules import MS, rule, say
 from optimizer.ops.axes.sentence import Place, Says
 
 _WHY = "attends over this axis, or has kernels for some sizes of it only"
@@ -74,10 +74,12 @@ def grouped_query(op: Op) -> Says:
     return attention(op, text, _size(op, 0) // op.number("num_heads", 1), counts)
 
 
-@rule("RotaryEmbedding")
-@rule("RotaryEmbedding", domain=MS)
-def rotary(op: Op) -> Says:
+def _rotary(op: Op) -> Says:
     """Pairs of dims are rotated, so only heads are free: x[batch, heads, time, dims] or x[batch, time, heads*dims]."""
     if len(op.input(0)) == 4:
         return Says("BhTD -> BhTD", "rotates this axis")
     return Says("BT(hD) -> BT(hD)", "rotates this axis", counts={"num_heads": "h"})
+
+
+say("RotaryEmbedding", _rotary)
+say("RotaryEmbedding", _rotary, domain=MS)

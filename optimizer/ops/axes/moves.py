@@ -22,16 +22,12 @@ from optimizer.ops.axes.sentence import Place, Says, letters, spell
 _RUNTIME = "cuts, joins or pads an axis of a size, or at places, only known at run time"
 
 
-def _with(names: Sequence[str], axis: int, *own: str) -> str:
-    """The letters with those of one axis replaced."""
-    return spell([*names[:axis], *own, *names[axis + 1 :]])
-
-
-@rule("Transpose")
-def transpose(op: Op) -> str:
-    """Axes in another order."""
+def _permuted(op: Op) -> str:
     names = letters(len(op.input(0)))
-    return f"{spell(names)} -> {' '.join(names[axis] for axis in op.numbers('perm') or range(len(names))[::-1])}"
+    return f"{spell(names)} -> {spell(names[axis] for axis in op.numbers('perm') or range(len(names))[::-1])}"
+
+
+say("Transpose", _permuted)
 
 
 @rule("Squeeze")
@@ -68,31 +64,29 @@ def coded_concat(op: Op) -> Says:
 
 
 def _joined(op: Op, inputs: Sequence[int], mark: str) -> Says:
-    rank = len(op.input(inputs[0]))
-    axis = op.place(1, rank)
-    names, opens = letters(rank), any(op.input(index)[axis].open for index in inputs)
+    at = op.at(1, inputs[0])
+    opens = any(op.input(index)[at].open for index in inputs)
     own = {index: f"{'P' if opens else 'p'}{index}" for index in inputs}
-    operands = (f"|{_with(names, axis, own[index])}" if index in own else "_" for index in range(len(op.node.inputs)))
+    operands = (f"|<{own[index]}>" if index in own else "_" for index in range(len(op.node.inputs)))
     whole = "Z" if opens else f"({'+'.join(own.values())})"
-    return Says(f"{', '.join(operands)} -> {mark}{_with(names, axis, whole)}", _RUNTIME)
+    return Says(f"{', '.join(operands)} -> {mark}<{whole}>", _RUNTIME, at)
 
 
 @rule("Split")
 def split(op: Op) -> Says:
     """The axis cut into pieces; `split` becomes the lengths that stay."""
     x, count = op.input(0), len(op.node.outputs)
-    axis, names = op.place(0, len(x)), letters(len(x))
+    at = op.at(0)
     if any(not value.name for value in op.node.outputs):
         raise Refuse("drops one of its results")
-    if (size := x[axis].size) is None:
-        results = ", ".join(_with(names, axis, f"Z{number}") for number in range(count))
-        return Says(f"{_with(names, axis, 'P')} -> {results}", _RUNTIME)
+    if (size := x[at].size) is None:
+        return Says(f"<P> -> {', '.join(f'<Z{number}>' for number in range(count))}", _RUNTIME, at)
     parts = [f"p{number}" for number in range(count)]
     sizes = dict(zip(parts, op.numbers("split", 1) or _equal(size, op.number("num_outputs", count)), strict=True))
     index = 1 if op.version >= 13 else None
     op.edits.append(_listed)
-    text = f"{_with(names, axis, '(' + '+'.join(parts) + ')')} -> {', '.join(_with(names, axis, p) for p in parts)}"
-    return Says(text, sizes=sizes, counts={("split", index, number): part for number, part in enumerate(parts)})
+    text = f"<({'+'.join(parts)})> -> {', '.join(f'<{part}>' for part in parts)}"
+    return Says(text, _RUNTIME, at, sizes, counts={("split", index, number): part for number, part in enumerate(parts)})
 
 
 def _equal(size: int, count: int) -> list[int]:
@@ -128,7 +122,7 @@ def slice_(op: Op) -> Says:
             right[axis], picks[f"g{axis}"] = f"g{axis}", (own, np.arange(size)[span])
             op.edits.append(partial(_strided, axis, order, np.arange(size)[span], x[axis].labels))
     text = f"{spell(left)} -> {', '.join([spell(right), *rest])}"
-    return Says(text, _RUNTIME, sizes=sizes, counts=counts, picks=picks)
+    return Says(text, whole=_RUNTIME, sizes=sizes, counts=counts, picks=picks)
 
 
 def _spans(op: Op, rank: int) -> list[tuple[int, slice | None]]:
@@ -164,16 +158,13 @@ def _renumbered(keep: Bools, places: Array) -> Array:
 def gather(op: Op) -> Says:
     """Constant indices (a number or a list) pick labels; otherwise the looked-up axis stays whole."""
     x, indices = op.input(0), op.const(1)
-    axis, names = op.place(0, len(x)), letters(len(x))
-    if indices is None or indices.ndim > 1 or x[axis].size is None:
-        inner = letters(len(op.input(1)), (), "i")
-        out = _with(names, axis, *inner)
-        return Says(f"{_with(names, axis, 'P')}, ~{spell(inner)} -> {out}", "looks up this axis")
-    op.edits.append(partial(_renumber, x[axis].labels, indices))
+    at = op.at(0)
+    if indices is None or indices.ndim > 1 or x[at].size is None:
+        return Says("<P>, ~... -> <...>", "looks up this axis", at)
+    op.edits.append(partial(_renumber, x[at].labels, indices))
     picked = "g" if indices.ndim else "G"
-    out = _with(names, axis, *["g"] * indices.ndim)
-    picks = {picked: (names[axis], np.atleast_1d(indices))}
-    return Says(f"{spell(names)}, _ -> {out}", "picks one position of this axis", picks=picks)
+    text = f"<b>, _ -> <{'g' * indices.ndim}>"
+    return Says(text, "picks one position of this axis", at, picks={picked: ("b", np.atleast_1d(indices))})
 
 
 def _renumber(labels: Ints, indices: Array, node: ir.Node, cut: Cut) -> None:
@@ -190,7 +181,7 @@ def gather_nd(op: Op) -> Says:
     names = letters(len(op.input(0)), range(count))
     places = letters(len(op.input(1)), range(len(op.input(1))), "i")
     out = " ".join([*places[:-1], *names[count:]])
-    return Says(f"{spell(names)}, {spell(places)} -> {out}", "looks up this axis")
+    return Says(f"{spell(names)}, {spell(places)} -> {out}", whole="looks up this axis")
 
 
 def _depth(op: Op) -> int:
@@ -213,7 +204,7 @@ def scatter_nd(op: Op) -> Says:
 def elements(op: Op) -> Says:
     """data, indices (, updates) of one rank: `axis` is looked up, the others are aligned where they are as long."""
     given = op.inputs()
-    along, scatters = op.place(0, len(given[0])), len(given) > 2
+    along, scatters = op.at(0), len(given) > 2
     unlike = [i for i, axes in enumerate(zip(*given, strict=True)) if i == along or len({a.size for a in axes}) > 1]
     texts = [" ".join(letters(len(given[0]), unlike, "a")) for _ in given]
     texts = [text.replace("A", name) for text, name in zip(texts, "ABB", strict=False)]
@@ -222,28 +213,15 @@ def elements(op: Op) -> Says:
     return Says(f"{operands} -> {texts[0 if scatters else 1]}", "looks up this axis")
 
 
-@rule("OneHot")
-def one_hot(op: Op) -> Says:
-    """Indices get a new axis of `depth`."""
-    names = letters(rank := len(op.input(0)))
-    axis = op.place(-1, rank + 1)
-    return Says(f"{spell(names)} -> ~{' '.join([*names[:axis], 'Z', *names[axis:]])}")
+def _blocks(op: Op, text: str) -> Says:
+    """Channels are a grid of blocks, which stay whole, and places."""
+    return Says(text, "turns this axis into blocks, or blocks into it", sizes={"Z": op.number("blocksize", 1) ** 2})
 
 
+say("OneHot", lambda op: Says("<> -> ~<Z>", at=op.at(more=1)))
 say("RoiAlign MaxRoiPool GridSample", Says("Nc* -> Rc*", "is sampled at places given by data"))
-
-
-@rule("DepthToSpace")
-def depth_to_space(op: Op) -> Says:
-    """Channels are a grid of blocks and places: (block, place), with mode CRD (place, block); blocks stay whole."""
-    grid = "(Zc)" if op.text("mode", "DCR") == "DCR" else "(cZ)"
-    return Says(f"n{grid}* -> nc*", "turns blocks of channels into space", sizes={"Z": op.number("blocksize", 1) ** 2})
-
-
-@rule("SpaceToDepth")
-def space_to_depth(op: Op) -> Says:
-    """The same backwards."""
-    return Says("nc* -> n(Zc)*", "turns this axis into blocks", sizes={"Z": op.number("blocksize", 1) ** 2})
+say("DepthToSpace", lambda op: _blocks(op, "n(Zc)* -> nc*" if op.text("mode", "DCR") == "DCR" else "n(cZ)* -> nc*"))
+say("SpaceToDepth", lambda op: _blocks(op, "nc* -> n(Zc)*"))
 
 
 @rule("Pad")

@@ -7,7 +7,8 @@ pruned.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -17,7 +18,10 @@ from optimizer.ops.axes.reading import read
 from optimizer.ops.axes.rules import MS, rule, say
 from optimizer.ops.axes.sentence import Says, letters, spell
 
-_SUMS = ("ReduceSum", "ReduceL1", "ReduceL2", "ReduceSumSquare")
+_ORDER = "goes along this axis in order"
+_LAST = Says("~<A> -> <A>", "normalizes over this axis")
+_REST = Says("~<* -> <*", "normalizes over this axis")
+"""Soft-max in quantized form and before opset 13: over all axes that follow, too."""
 _POOL = Says("nc* -> nc*", whole="slides a window over this axis")
 
 say("MaxPool AveragePool LpPool GlobalMaxPool GlobalAveragePool GlobalLpPool", _POOL)
@@ -26,38 +30,21 @@ say("BatchNormalization", "~nc..., c, +c, ~c, /c -> nc...")
 say("InstanceNormalization", Says("~nc..., c, +c -> nc...", means="..."))
 say("SkipLayerNormalization", Says("+...c, +...c, ~c, ~c, +c -> ~...c, ~...1, ~...1, ...c", means="c"), domain=MS)
 say("SkipSimplifiedLayerNormalization", Says("+...c, +...c, ~c, +c -> ~...c, ~...1, ~...1, ...c", means="c"), domain=MS)
+say("TopK", Says("<A> -> <Z>, ~<Z>", whole=_ORDER))
+say("ReverseSequence", Says("AB... -> AB...", whole=_ORDER))
+say("Trilu", Says("...AB -> ...AB", whole=_ORDER))
+say("LpNormalization", Says("<b> -> <b>", sums="b"))
 say("DynamicQuantizeLinear", Says("... -> ~..., ~, ~", sums="..."))
 
 
-@rule("GroupNormalization")
-def group_norm(op: Op) -> Says:
-    """Whole groups can go; scale and bias are per channel, before opset 21 per group."""
+def _group_norm(op: Op) -> Says:
     own = "(gc)" if op.version >= 21 else "g"
     return Says(f"~n(gc)..., {own}, +{own} -> n(gc)...", means="c...", counts={"num_groups": "g"})
 
 
-@rule("LayerNormalization", "RMSNormalization", "SimplifiedLayerNormalization")
-def layer_norm(op: Op) -> Says:
-    """Statistics over the last axes, from `axis` on; scale and bias are aligned with them."""
-    names = letters(rank := len(op.input(0)))
-    axis = op.place(-1, rank)
-    moments = spell([*names[:axis], *["1"] * (rank - axis)])
-    every, rest = spell(names), spell(names[axis:])
-    return Says(f"~{every}, {rest}, +{rest} -> {every}, ~{moments}, ~{moments}", means=rest)
-
-
-def along(op: Op, axes: Iterable[int], how: str, out: str | None = None, mark: str = "", why: str = "") -> Says:
-    """Something is done along some axes of x: they stay `whole`, or are averaged (`means`) or summed over (`sums`).
-
-    In the result they are as before, or what `out` says; a second result knows nothing of zeros.
-    """
-    rank = len(op.input(0))
-    over = {axis % max(1, rank) for axis in axes}
-    names = letters(rank, over if how == "whole" else ())
-    own = spell(names[axis] for axis in over)
-    result = spell(name if axis not in over or out is None else out for axis, name in enumerate(names))
-    text = f"{mark}{spell(names)} -> {mark}{result}, ~{result}"
-    return Says(text, why, means=own if how == "means" else "", sums=own if how == "sums" else "")
+def _layer_norm(op: Op) -> Says:
+    moments = "~<" + "1" * (len(op.input(0)) - op.at())
+    return Says(f"~<..., ..., +... -> <..., {moments}, {moments}", means="...")
 
 
 def _left(op: Op) -> str:
@@ -65,53 +52,41 @@ def _left(op: Op) -> str:
     return "1" if op.number("keepdims", 1) else ""
 
 
+_SUMS = ("ReduceSum", "ReduceL1", "ReduceL2", "ReduceSumSquare")
+
+
 @rule(*_SUMS, "ReduceMean", "ReduceMax", "ReduceMin", "ReduceProd", "ReduceLogSumExp")
 def reduce(op: Op) -> Says:
     """Sums contract their axes, the others need them whole."""
-    axes = op.numbers("axes", 1)
-    if not axes:
-        axes = [] if op.number("noop_with_empty_axes", 0) else list(range(len(op.input(0))))
-    how = "sums" if op.node.op_type in _SUMS else "means" if op.node.op_type == "ReduceMean" else "whole"
+    rank, axes = len(op.input(0)), op.numbers("axes", 1)
+    every = [] if op.number("noop_with_empty_axes", 0) else range(rank)
+    over = {axis % max(1, rank) for axis in axes or every}
+    names = letters(rank, () if op.node.op_type in (*_SUMS, "ReduceMean") else over)
+    means = spell(names[axis] for axis in over) if op.node.op_type == "ReduceMean" else ""
     mark = "~" if op.node.op_type == "ReduceLogSumExp" else ""
-    return along(op, axes, how, _left(op), mark, "needs this axis whole")
+    result = spell(_left(op) if axis in over else name for axis, name in enumerate(names))
+    return Says(f"{mark}{spell(names)} -> {result}", whole="needs this axis whole", means=means)
 
 
-@rule("MeanVarianceNormalization")
-def mean_variance(op: Op) -> Says:
-    """Statistics over the given axes."""
-    return along(op, op.numbers("axes") or [0, 2, 3], "means")
+def _over(op: Op, axes: Sequence[int]) -> Says:
+    names = letters(len(op.input(0)))
+    return Says(f"{spell(names)} -> {spell(names)}", means=spell(names[axis] for axis in axes))
 
 
-@rule("ArgMax", "ArgMin")
-def arg(op: Op) -> Says:
-    """Positions are numbers, so the axis stays whole."""
-    return along(op, [op.number("axis", 0)], "whole", _left(op), "~", "gives positions on this axis")
+def _scan(op: Op) -> Says:
+    axis = op.const(1)
+    return (
+        Says("* -> *", _ORDER) if axis is None else Says("<A> -> <A>", _ORDER, int(axis.reshape(())) % len(op.input(0)))
+    )
 
 
-@rule("Softmax", "LogSoftmax", "Hardmax")
-@rule("QLinearSoftmax", domain=MS)
-def softmax(op: Op) -> Says:
-    """The axis (in older and quantized form with all that follow) stays whole."""
-    older = op.version < 13
-    axis = op.place(1 if older and not op.node.domain else -1, rank := len(op.input(0)))
-    axes = range(axis, rank if older or op.node.domain else axis + 1)
-    return along(op, axes, "whole", mark="~", why="normalizes over this axis")
-
-
-@rule("LpNormalization")
-def lp_norm(op: Op) -> Says:
-    """Divided by the norm over `axis`, which zeros that go do not change."""
-    return along(op, [op.number("axis", -1)], "sums")
-
-
-@rule("CumSum", "CumProd", "TopK", "ReverseSequence", "Trilu")
-def ordered(op: Op) -> Says:
-    """Order matters along the axis (ReverseSequence: the first two; Trilu: the last two)."""
-    axes: Iterable[int] = {"TopK": [op.number("axis", -1)], "Trilu": [-2, -1]}.get(op.node.op_type, [0, 1])
-    if op.node.op_type in ("CumSum", "CumProd"):
-        found = op.const(1)
-        axes = range(len(op.input(0))) if found is None else [int(found.reshape(()))]
-    return along(op, axes, "whole", "Z" if op.node.op_type == "TopK" else None, why="goes along this axis in order")
+say("GroupNormalization", _group_norm)
+say("LayerNormalization RMSNormalization SimplifiedLayerNormalization", _layer_norm)
+say("MeanVarianceNormalization", lambda op: _over(op, op.numbers("axes") or [0, 2, 3]))
+say("ArgMax ArgMin", lambda op: Says(f"~<A> -> <{_left(op)}>", "gives positions on this axis", op.at(0)))
+say("Softmax LogSoftmax Hardmax", lambda op: _LAST if op.version >= 13 else replace(_REST, at=op.at(1)))
+say("QLinearSoftmax", _REST, domain=MS)
+say("CumSum CumProd", _scan)
 
 
 _RECURRENT = "Tbi, D(Gh)i, +D(Gh)h, +D(Ch), _, +Dbh, +Dbh, +D(Ph)"
@@ -127,26 +102,25 @@ def recurrent(op: Op) -> Says:
         raise Refuse("has the batch first")
     mark = "~" * ("activations" in op.node.attributes)
     text = f"{_RECURRENT} -> {mark}TDbh, {mark}Dbh, {mark}Dbh"
-    return Says(text, "goes along this axis in order", counts={"hidden_size": "h"})
+    return Says(text, whole=_ORDER, counts={"hidden_size": "h"})
 
 
 @rule("DequantizeLinear", raw=(1, 2), quantized={0: 2})
 @rule("QuantizeLinear", raw=(1, 2))
-def encode(op: Op) -> str | Sequence[Layout | None]:
+def encode(op: Op) -> Says | Sequence[Layout | None]:
     """x, scale, zero point; those are one number, or a vector along `axis`.
 
     Nothing is known of codes that are zero, but a zero that is encoded and decoded again is a zero.
     """
     if op.number("block_size", 0):
         raise Refuse("has scales per block")
-    names = letters(rank := len(op.input(0)))
     vector = len(op.input(1)) == 1 and op.input(1)[0].size != 1
-    code = f"/{names[op.place(1, rank)]}" if vector else "/_"
     mark = "" if op.node.op_type == "DequantizeLinear" else "~"
-    text = f"{spell(names)}, {code}, {code} -> {mark}{spell(names)}"
+    text = f"<c>, /c, /c -> {mark}<c>" if vector else f"..., /_, /_ -> {mark}..."
+    says = Says(text, at=op.at(1))
     if (source := _encoded(op)) is None:
-        return text
-    (y,) = read(op, Says(text))
+        return says
+    (y,) = read(op, says)
     return (tuple(op.axis(own.labels, given.zero, own.open) for own, given in zip(y, source, strict=True)),)
 
 
@@ -171,4 +145,4 @@ def coded_pool(op: Op) -> Says:
     """Windows over height and width."""
     if op.number("channels_last", 0):
         raise Refuse("has the channels last")
-    return Says("~nc* -> nc*", "slides a window over this axis")
+    return Says("~nc* -> nc*", whole="slides a window over this axis")

@@ -90,9 +90,9 @@ class Op:
         """A string attribute."""
         return self.node.attributes.get_string(name, default)
 
-    def place(self, default: int, rank: int, name: str = "axis") -> int:
-        """An axis number given as an attribute, without a sign."""
-        return self.number(name, default) % max(1, rank)
+    def at(self, default: int = -1, of: int = 0, more: int = 0) -> int:
+        """The attribute `axis` without a sign, for the rank of an input and as many axes `more` as a result has."""
+        return self.number("axis", default) % max(1, len(self.input(of)) + more)
 
     def listed(self, name: str, index: int | None) -> list[int] | None:
         """Integers given as an attribute or, since a later opset, as constant input `index`; None where absent."""

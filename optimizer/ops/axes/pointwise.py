@@ -29,13 +29,9 @@ say("Mul And BitwiseAnd", "..., ... -> ...")
 say("Div Mod", "..., /... -> ...")
 say("PRelu", "..., ~... -> ...")
 say("Equal Greater Less GreaterOrEqual LessOrEqual", "~..., ~... -> ...")
+say("Sum Max Min Mean", lambda op: f"{', '.join(['+...'] * len(op.node.inputs))} -> ...")
+say("Shrink", lambda op: ZERO_TO_ZERO if op.node.attributes.get_float("lambd", 0.5) >= 0 else SOMETHING)
 say("Where", "~..., +..., +... -> ...")
-
-
-@rule("Sum", "Max", "Min", "Mean")
-def variadic(op: Op) -> str:
-    """Zero where all operands are."""
-    return f"{', '.join(['+...'] * len(op.node.inputs))} -> ..."
 
 
 @rule("Pow", raw=(0, 1))
@@ -58,9 +54,3 @@ def _bound(op: Op, index: int, name: str) -> float | None:
         return attribute or 0.0
     found = op.const(index)
     return None if found is None or found.size != 1 else float(found.reshape(()))
-
-
-@rule("Shrink")
-def shrink(op: Op) -> str:
-    """0 stays 0 for a threshold that is not negative."""
-    return ZERO_TO_ZERO if op.node.attributes.get_float("lambd", 0.5) >= 0 else SOMETHING

@@ -15,7 +15,7 @@ from optimizer.ops.axes.layout import Axis, Layout, fixed
 from optimizer.ops.axes.op import Op, Refuse
 from optimizer.ops.axes.sentence import Expression, Part, Says, expression, named, parse
 
-_ANY = ("...", "*", "_")
+_ANY = ("...", "*", "_", ">")
 
 
 def read(op: Op, says: Says) -> list[Layout]:
@@ -29,7 +29,8 @@ class _Reading:
     def __init__(self, op: Op, says: Says) -> None:
         self.op, self.says = op, says
         self.operands, self.gives = parse(says.text)
-        self.stretch = self.stars = 0
+        self.many = dict.fromkeys(("...", "*", "<", ">"), 0)
+        """How many axes each sign stands for."""
         given = [list(self._named(index)) for index in range(len(op.node.inputs)) if op.has(index)]
         self.known = dict(says.sizes)
         self._solve([pair for operand in given for pair in operand])
@@ -47,7 +48,7 @@ class _Reading:
         self.found = {letter: self._tie(letter) for letter in self.uses}
         for letter, (source, places) in says.picks.items():
             axis = self.found[source]
-            self.found[letter] = op.axis(axis.labels[places], axis.zero)
+            self.found[letter], self.uses[letter] = op.axis(axis.labels[places], axis.zero), self.uses[source]
             op.freeze(says.whole, *[self.found[letter]] * letter.isupper())
         self._note()
 
@@ -78,15 +79,18 @@ class _Reading:
 
     def _spread(self, tokens: tuple[str, ...], rank: int) -> list[str]:
         """Names for each of `rank` axes, where one name stands for many."""
-        wild = next((token for token in tokens if token in _ANY), None)
-        if wild is None:
-            return list(tokens)
-        count, at = max(0, rank - len(tokens) + 1), tokens.index(wild)
-        if wild == "...":
-            self.stretch = max(self.stretch, count)
-        elif wild == "*":
-            self.stars = max(self.stars, count)
-        return [*tokens[:at], *_many(wild, count), *tokens[at + 1 :]]
+        wild = [token for token in tokens if token in _ANY or token == "<"]
+        more = max(0, rank - len(tokens) + len(wild))
+        at = self.op.at() if self.says.at is None else self.says.at
+        counts = {"<": min(at, more)} if "<" in wild else {}
+        counts |= {token: more - sum(counts.values()) for token in wild if token != "<"}
+        self.many = {token: max(self.many[token], counts.get(token, 0)) for token in self.many}
+        return self._unfolded(tokens, counts)
+
+    @staticmethod
+    def _unfolded(tokens: Sequence[str], counts: Mapping[str, int]) -> list[str]:
+        """Signs that stand for several axes spelled out; those that align from the right count down."""
+        return [name for token in tokens for name in (_many(token, counts[token]) if token in counts else [token])]
 
     def _solve(self, given: Sequence[tuple[str, Axis]]) -> None:
         """Sizes of letters, from sizes of axes and from attributes; what nothing tells is 1."""
@@ -168,9 +172,9 @@ class _Reading:
 
     def _told(self) -> set[str]:
         """Letters that are not summed over."""
-        tokens = [token for part in self.gives for token in part.axes]
-        plain = {letter for token in tokens for term in expression(token) for letter in term}
-        return plain | {source for source, _ in self.says.picks.values()} | set(_many("...", self.stretch))
+        tokens = [token for part in self.gives for token in self._unfolded(part.axes, self.many)]
+        plain = {letter for token in tokens for letter in named(token)}
+        return plain | {source for source, _ in self.says.picks.values()}
 
     def _contract(self, axis: Axis, uses: Mapping[int, Sequence[Axis]]) -> None:
         """A sum over an axis of products: whatever goes must be zero in one factor."""
@@ -199,7 +203,7 @@ class _Reading:
         self.op.edits += [Count(name, terms, index) for (name, index), terms in lists.items()]
         if self.says.pins:
             self.op.edits.append(partial(_pin, self.says.pins))
-        names = _many("...", self.stretch) if self.says.heads == "..." else named(self.says.heads)
+        names = _many("...", self.many["..."]) if self.says.heads == "..." else named(self.says.heads)
         self.op.labels.heads += [self.found[name].labels for name in names if name in self.found]
 
     def _axis(self, letter: str) -> Axis:
@@ -218,8 +222,7 @@ class _Reading:
         return [tuple(self._result(n, part)) for n, part in enumerate(self.gives[: len(node.outputs)])]
 
     def _result(self, number: int, part: Part) -> Iterator[Axis]:
-        counts = {"...": self.stretch, "*": self.stars}
-        tokens = [one for token in part.axes for one in (_many(token, counts[token]) if token in counts else [token])]
+        tokens = self._unfolded(part.axes, self.many)
         for place, token in enumerate(tokens):
             if token in ("1", "*") or (token[0].isupper() and not {token} & (self.found.keys() | self.known.keys())):
                 yield fixed(1 if token == "1" else self.op.dims(number, len(tokens))[place])
@@ -244,8 +247,9 @@ def _in(letter: str, text: str) -> bool:
 
 
 def _many(wild: str, count: int) -> list[str]:
-    """Names for the axes that one sign stands for, aligned from the right."""
-    return [f".{place}" for place in reversed(range(count))] if wild == "..." else [wild] * count
+    """Names for the axes that one sign stands for; `...` is aligned from the right."""
+    places = reversed(range(count)) if wild == "..." else range(count)
+    return [f"{wild[0]}{place}" if wild in ("...", "<", ">") else wild for place in places]
 
 
 def _pin(pins: Mapping[str, float], node: ir.Node, _: object) -> None:

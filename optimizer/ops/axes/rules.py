@@ -55,8 +55,13 @@ def rule(
     return register
 
 
-def say(ops: str, says: Says | str, *, domain: str = "", quantized: Mapping[int, int | None] | None = None) -> None:
-    """Register one sentence for some ops."""
-    told = Says(says) if isinstance(says, str) else says
-    raw = tuple(index for index, operand in enumerate(parse(told.text)[0]) if operand.mark == "/")
-    rule(*ops.split(), domain=domain, raw=raw, quantized=quantized)(lambda _: told)
+def say(
+    ops: str, says: Rule | Says | str, *, domain: str = "", quantized: Mapping[int, int | None] | None = None
+) -> None:
+    """Register one sentence, or a function that gives it, for some ops. What must not be zero is not masked."""
+    if callable(says):
+        rule(*ops.split(), domain=domain, quantized=quantized)(says)
+    else:
+        operands, _ = parse(says if isinstance(says, str) else says.text)
+        raw = tuple(index for index, operand in enumerate(operands) if operand.mark == "/")
+        rule(*ops.split(), domain=domain, raw=raw, quantized=quantized)(lambda _: says)

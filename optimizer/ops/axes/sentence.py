@@ -9,6 +9,7 @@ of size 1 broadcasts and takes no part. Nothing but labels is tied, so a letter 
     A, B7     an axis that stays whole, for the reason that goes with the sentence; new in a result: never pruned
     (gi)      row-major product of axes           (b+c)   one after the other          1    an axis of size 1
     ...       any number of axes, aligned from the right
+    < >       the axes before, and those after the one that the attribute `axis` names
     *         any number of axes that stay whole; in a result as many, of the sizes that were inferred
     _         any number of axes that stay whole, for no reason worth telling (so are inputs that a sentence leaves out)
     ?         any number of axes that do not matter
@@ -37,8 +38,8 @@ from typing import TypeAlias
 
 from optimizer.ops.axes.layout import Array
 
-_AXIS = re.compile(r"\.\.\.|[*_?1]|[A-Za-z]\d*|\([^)]*\)")
-_LETTER = re.compile(r"\.\d+|[A-Za-z]\d*")
+_AXIS = re.compile(r"\.\.\.|[<>*_?1]|[A-Za-z]\d*|\([^)]*\)")
+_LETTER = re.compile(r"[.<>]\d+|[A-Za-z]\d*")
 Expression: TypeAlias = "tuple[tuple[str, ...], ...]"
 """A sum of products of letters."""
 Place: TypeAlias = "str | tuple[str, int | None, int]"
@@ -52,6 +53,8 @@ class Says:
     text: str
     whole: str = ""
     """Why upper-case letters and `*` stay whole; continues the sentence "NODE ..."."""
+    at: int | None = None
+    """The axis between < and >, without a sign; None: the attribute `axis`, or its default -1."""
     sizes: Mapping[str, int] = dataclasses.field(default_factory=dict)
     """Sizes of letters that no operand tells."""
     counts: Mapping[Place, str] = dataclasses.field(default_factory=dict)

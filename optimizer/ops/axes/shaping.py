@@ -28,19 +28,20 @@ import onnx_ir as ir
 from optimizer.ops.axes.cut import Count, Cut, Terms
 from optimizer.ops.axes.layout import Axis, Dim, Layout, fixed
 from optimizer.ops.axes.op import Op, Refuse
-from optimizer.ops.axes.rules import rule
+from optimizer.ops.axes.rules import rule, say
 from optimizer.ops.axes.sentence import Place, Says, letters, spell
 
 _RUNTIME = "copies or regroups axes of a size only known at run time"
 T = TypeVar("T")
 
 
-@rule("Flatten")
-def flatten(op: Op) -> str:
-    """Two axes: those before `axis`, and the rest."""
+def _flat(op: Op) -> str:
     names = letters(rank := len(op.input(0)))
     axis = op.number("axis", 1) + rank * (op.number("axis", 1) < 0)
-    return f"{spell(names)} -> ({' '.join(names[:axis])})({' '.join(names[axis:])})"
+    return f"{spell(names)} -> ({spell(names[:axis])})({spell(names[axis:])})"
+
+
+say("Flatten", _flat)
 
 
 @rule("Reshape")
