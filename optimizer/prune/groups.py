@@ -189,10 +189,10 @@ def _freeze_essential(labels: Labels, layouts: Layouts) -> None:
     """Labels that an axis has at all its positions."""
     for value, layout in layouts.items():
         for axis in layout or ():
-            roots = np.unique(labels.canonical(axis.labels)).tolist() or [0]
-            common = labels.meaning(roots[0])
-            for root in roots[1:]:
-                common = common & labels.meaning(root) if common else common
+            listed = iter(axis.labels.tolist())
+            common = labels.meaning(next(listed, 0))
+            while common and (label := next(listed, None)) is not None:
+                common = common & labels.meaning(label)
             if common:
                 labels.freeze(sorted(common), f"the only channel of {value.name!r}")
 

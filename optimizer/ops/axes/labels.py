@@ -131,9 +131,8 @@ class Labels:
         both = (a != 0) & (b != 0) & (a != b)
         if both.any():
             keys, back = np.unique(a[both] * self.size + b[both], return_inverse=True)
-            size = self.size
-            pairs = (divmod(key, size) for key in keys.tolist())
-            out[both] = np.array([self._conjunction(self.meaning(x) | self.meaning(y)) for x, y in pairs])[back]
+            pairs = (divmod(key, self.size) for key in keys.tolist())
+            out[both] = self._conjunctions([self.meaning(x) | self.meaning(y) for x, y in pairs])[back]
         return out
 
     def _root(self, label: int) -> int:
@@ -233,14 +232,14 @@ class Labels:
     def _tie(self, a: int, b: int) -> None:
         self._link(self.find([a]), self.find([b]))
 
-    def _conjunction(self, parts: Set) -> int:
-        if len(parts) < 2:
-            return next(iter(parts), 0)
-        if parts not in self._meets:
-            new = int(self.fresh(1)[0])
-            self._bound[new], self._parts[new], self._meets[parts] = True, parts, new
-            self._used[list(parts)] = True
-        return self._meets[parts]
+    def _conjunctions(self, sets: list[Set]) -> Ints:
+        """A label for each set, bound to it if it has several parts."""
+        missing = [parts for parts in dict.fromkeys(sets) if len(parts) > 1 and parts not in self._meets]
+        new = self.fresh(len(missing))
+        self._bound[new] = True
+        for label, parts in zip(new.tolist(), missing, strict=True):
+            self._parts[label], self._meets[parts], self._used[list(parts)] = parts, label, True
+        return np.array([self._meets[parts] if len(parts) > 1 else next(iter(parts), 0) for parts in sets], np.int64)
 
     def sets(self) -> Sets:
         """What every label means, as arrays. Valid until the next change."""
