@@ -24,9 +24,11 @@ from optimizer.runtime.session import Session, open_session
 
 SAMPLES = 4
 """Samples the choice is made on."""
-_MOVES = {"Reshape", "Flatten", "Transpose", "Squeeze", "Unsqueeze", "Slice", "Expand"}
-_WEIGHTED = {"Conv": (1, 2), "ConvTranspose": (1, 2), "Gemm": (1, 2), "BatchNormalization": (1, 2),
-             "LayerNormalization": (1, 2), "InstanceNormalization": (1, 2), "GroupNormalization": (1, 2)}  # fmt: skip
+_WEIGHTED = {"Conv", "ConvTranspose", "Gemm", "BatchNormalization", "LayerNormalization", "InstanceNormalization",
+             "GroupNormalization"}  # fmt: skip
+"""Ops whose result is zero if inputs 1 and 2 are."""
+_PASSING = {"Reshape", "Flatten", "Transpose", "Squeeze", "Unsqueeze", "Slice", "Expand", *ZERO.split()}
+"""Ops of zeros that give zeros."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,18 +57,11 @@ def blocks(graph: ir.Graph) -> list[Block]:
 def _blocks(node: ir.Node) -> list[Block]:
     for branch in (1, 0):
         value, shortcut = node.inputs[branch], node.inputs[1 - branch]
-        if value is None or shortcut is None or not _same_shape(shortcut, node.outputs[0]):
+        if value is None or (shape := dims(shortcut)) is None or shape != dims(node.outputs[0]):
             continue
         if shortcut in _ancestors(value) and (found := ends(value)) is not None:
             return [Block(node, branch, tuple(dict.fromkeys(found)))]
     return []
-
-
-def _same_shape(value: ir.Value, other: ir.Value) -> bool:
-    one, two = dims(value), dims(other)
-    return one is not None and two is not None and len(one) == len(two) and all(
-        a == b for a, b in zip(one, two, strict=True)
-    )  # fmt: skip
 
 
 def _ancestors(value: ir.Value) -> set[ir.Value]:
@@ -87,27 +82,20 @@ def ends(value: ir.Value) -> list[ir.Value] | None:
     node = value.producer()
     if node is None or node.domain:
         return None
+    given = [one for one in node.inputs if one is not None]
     if node.op_type in _WEIGHTED:
-        return _all([given for index, given in enumerate(node.inputs) if index in _WEIGHTED[node.op_type] and given])
+        return _all(given[1:3])
     if node.op_type in ("Mul", "MatMul"):
-        return next((found for given in _by_constness(node) if (found := ends(given)) is not None), None)
+        first = sorted(given, key=lambda one: one.const_value is None)
+        return next((found for one in first if (found := ends(one)) is not None), None)
     if node.op_type in ("Add", "Sub"):
-        return _all([given for given in node.inputs if given is not None])
-    keeps = node.op_type in _MOVES or node.op_type in ZERO.split()
-    return ends(node.inputs[0]) if keeps and node.inputs[0] is not None else None
-
-
-def _by_constness(node: ir.Node) -> list[ir.Value]:
-    return sorted((given for given in node.inputs if given is not None), key=lambda given: given.const_value is None)
+        return _all(given)
+    return ends(given[0]) if given and node.op_type in _PASSING else None
 
 
 def _all(values: Sequence[ir.Value]) -> list[ir.Value] | None:
-    found: list[ir.Value] = []
-    for value in values:
-        if (own := ends(value)) is None:
-            return None
-        found += own
-    return found
+    found = [ends(value) for value in values]
+    return None if None in found else [end for one in found for end in one or ()]
 
 
 def skip(model: ir.Model, feeds: Sequence[Feed], enough: Callable[[ir.Model], bool]) -> Skipped:
@@ -155,14 +143,11 @@ def _change(session: Session, feeds: Sequence[Feed], count: int, closed: Sequenc
     """Squared change of the outputs relative to their size, over all feeds."""
     total = 0.0
     for feed in feeds:
-        open_ = {_gate(number): np.float32(1) for number in range(count)}
-        before = session.run({**feed, **{name: np.asarray(gate) for name, gate in open_.items()}})
-        shut = {name: np.asarray(np.float32(0)) for name in map(_gate, closed)}
-        after = session.run({**feed, **{name: np.asarray(gate) for name, gate in open_.items()}, **shut})
-        for a, b in zip(before, after, strict=True):
-            total += float(
-                np.square(a.astype(np.float64) - b).sum() / max(np.square(a.astype(np.float64)).sum(), 1e-30)
-            )
+        gates = {_gate(number): np.asarray(np.float32(1)) for number in range(count)}
+        before = session.run({**feed, **gates})
+        after = session.run({**feed, **gates, **{_gate(number): np.asarray(np.float32(0)) for number in closed}})
+        for a, b in zip((one.astype(np.float64) for one in before), after, strict=True):
+            total += float(np.square(a - b).sum() / max(np.square(a).sum(), 1e-30))
     return total
 
 
