@@ -17,7 +17,7 @@ from optimizer.model.passes import functions
 from optimizer.pipeline import common
 from optimizer.pipeline.common import Subject
 from optimizer.quantize import half
-from optimizer.quantize.existing import integer_nodes
+from optimizer.quantize.existing import integer_nodes, restorable, restore
 from optimizer.recipe import Quantize
 
 AUGMENTED = 10
@@ -33,27 +33,31 @@ class Timing:
 
 
 def float_model(source: Path) -> ir.Model:
-    """The model at `source`. Raises `NothingToDo` where it is quantized already."""
+    """The model at `source`. Raises `NothingToDo` where it is quantized already, in more than how weights are kept."""
     model = io.load(source)
-    if found := integer_nodes(model):
+    if (found := integer_nodes(model)) and not restorable(model):
         raise NothingToDo(f"{source} is quantized already ({found} integer nodes): give the float model it came from")
     return model
 
 
 def in_float32(about: Subject) -> Subject:
-    """`about` with a clean model that computes in float32 what the given one may hold in 16 bits."""
-    kind = half.kind(about.clean)
-    if kind is None:
+    """`about` with a clean model that computes in float32 what the given one may hold in 16 bits, or in integers that
+    are only how weights are kept."""
+    kind, stored = half.kind(about.clean), integer_nodes(about.model)
+    if kind is None and not stored:
         return about
     ready = about.model.clone()
     functions.inline(ready)
     shapes.infer(ready)
-    half.widen(ready)
+    restore(ready)
+    first = [] if not stored else [f"restored {stored} weights that were kept as integers"]
+    if kind is not None:
+        half.widen(ready)
+        first.append(f"{kind.name.lower()} computed in float32, as ONNX Runtime does on CPU")
     notes = cleanup.clean(ready)
     common.name_nodes(ready)
     shapes.infer(ready)
-    first = f"{kind.name.lower()} computed in float32, as ONNX Runtime does on CPU"
-    return dataclasses.replace(about, clean=ready, notes=(first, *notes))
+    return dataclasses.replace(about, clean=ready, notes=(*first, *notes))
 
 
 def multiplied(samples: Samples, step: Quantize, seed: int) -> Samples:
