@@ -25,6 +25,7 @@ from optimizer.pipeline.common import Progress, Subject
 from optimizer.pipeline.latency import table
 from optimizer.prune import response
 from optimizer.prune.consumers import consumers, give_biases
+from optimizer.prune.forward import HELD
 from optimizer.prune.groups import Axes, Bools
 from optimizer.prune.importance import CRITERIA, WIDEST, Criterion, Scores, curve, informed
 from optimizer.prune.prepare import prepare
@@ -47,6 +48,17 @@ def widened(samples: Samples, seed: int) -> Samples:
     kinds = sorted({kind_of(array) for array in samples[0].values()} & set(AUTO))
     how = [part for kind in kinds for part in AUTO[kind].split(",") if part.partition("=")[0] not in BLENDING]
     return augmented(samples, ",".join(how), times, seed) if times > 1 and how else samples
+
+
+def apart(samples: Samples, originals: int) -> Samples:
+    """`samples`, which repeat so many originals in turn, with copies of every `HELD`-th original at every `HELD`-th
+    place, and of no other; those that are too many for that are left out."""
+    places = np.arange(len(samples))
+    last = places % originals % HELD == HELD - 1
+    groups = min(int((~last).sum()) // (HELD - 1), int(last.sum()))
+    fitted = places[~last][: groups * (HELD - 1)].reshape(groups, HELD - 1)
+    order = np.hstack([fitted, places[last][:groups, None]]).reshape(-1)
+    return samples.subset(order.tolist()) if groups else samples
 
 
 class Calibration:
@@ -110,8 +122,8 @@ class Calibration:
         return few.take(_CHECKED)
 
     def feeds(self) -> Samples:
-        """What repair is fitted to and judged by."""
-        return widened(self.samples, self.run.seed)
+        """What repair is fitted to and, every `HELD`-th, judged by: never a changed copy of what it is fitted to."""
+        return apart(widened(self.samples, self.run.seed), len(self.samples))
 
     @property
     def moments(self) -> dict[str, Moments]:

@@ -20,8 +20,8 @@ from optimizer.model.ports import Array
 from optimizer.prune.consumers import Consumer, levels
 from optimizer.prune.remove import replace
 
-_HELD = 4
-"""Every fourth sample is not fitted to."""
+HELD = 4
+"""Of so many samples the last is not fitted to."""
 
 Mending = Callable[[Consumer, Pairs, Pairs], Mapping[str, Array]]
 """New constants of one consumer, from moments to fit to and moments to judge by."""
@@ -67,5 +67,5 @@ def _gather(chosen: Sequence[Consumer], batches: int, reference: Pieces, working
         for one, pairs in zip(chosen, seen, strict=True):
             x, y = (run.get(one.given.name or "") for run in (was, was if one.recalls else now))
             if x is not None and y is not None:
-                pairs[number % _HELD == _HELD - 1].update(x, y)
+                pairs[number % HELD == HELD - 1].update(x, y)
     return seen

@@ -34,7 +34,7 @@ from optimizer.prune.weights import Weight
 
 MOST = 0.95
 """The largest share of one weight that goes by ranking over all."""
-RIDGES = (1e-2, 1e-1)
+RIDGES = (1e-2, 1e-1, 1.0)
 _HALVINGS = 50
 _BINS = 256
 """Parts of a weight between which costs are told apart."""
