@@ -25,8 +25,11 @@ import onnx_ir as ir
 SMALL = 1024
 """Bytes up to which a tensor stays in the copy."""
 
+MS = "com.microsoft"
 _STANDARD: dict[str, tuple[str, slice]] = {
-    **dict.fromkeys(("Gelu", "QuickGelu", "FastGelu", "BiasGelu"), ("Identity", slice(1))),
+    **dict.fromkeys(("Gelu", "QuickGelu", "FastGelu", "BiasGelu", "RotaryEmbedding"), ("Identity", slice(1))),
+    **dict.fromkeys(("SkipLayerNormalization", "SkipSimplifiedLayerNormalization"), ("Identity", slice(1))),
+    "SimplifiedLayerNormalization": ("Identity", slice(1)),
     **dict.fromkeys(("QLinearSigmoid", "QLinearLeakyRelu", "QLinearSoftmax"), ("Identity", slice(1))),
     **dict.fromkeys(("QLinearAdd", "QLinearMul"), ("Add", slice(0, 4, 3))),
     "QLinearConcat": ("Concat", slice(2, None, 3)),
@@ -35,7 +38,7 @@ _STANDARD: dict[str, tuple[str, slice]] = {
     "FusedConv": ("Conv", slice(2)),
     "FusedGemm": ("Gemm", slice(2)),
 }  # fmt: skip
-"""Ops of the runtime whose result has the type and the shape of a standard op over some of their inputs."""
+"""Ops of the runtime whose first result has the type and the shape of a standard op over some of their inputs."""
 
 _MADE_UP = re.compile(r"unk__\d+$")
 _FAILURES = (onnx.shape_inference.InferenceError, RuntimeError, ValueError, TypeError)
@@ -117,9 +120,9 @@ def _light(model: ir.Model) -> ir.Model:
             if value.const_value is not None:
                 value.const_value = _placeholder(value.const_value)
         for number, node in enumerate(graph):
-            if (node.domain, node.op_type) == ("com.microsoft", "MatMulNBits"):
+            if (node.domain, node.op_type) == (MS, "MatMulNBits"):
                 _plain_product(graph, node, number)
-            elif node.domain == "com.microsoft" and node.op_type in _STANDARD:
+            elif node.op_type in _STANDARD and (node.domain == MS or node.op_type == "SimplifiedLayerNormalization"):
                 _standardize(node)
             _lighten(node)
     return copy

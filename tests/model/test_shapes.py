@@ -90,16 +90,17 @@ def test_a_constant_attribute_keeps_its_value() -> None:
 
 
 def test_ops_of_the_runtime_are_inferred_as_what_they_stand_for() -> None:
-    text = """agraph (uint8[N, 4, 6] x, float s, uint8 z, float[N, 5] f, float[5] b) => (a, g) {
+    text = """agraph (uint8[N, 4, 6] x, float s, uint8 z, float[N, 5] f, float[5] b) => (a, h) {
         c = com.microsoft.QLinearConcat <axis = 1> (s, z, x, s, z, x, s, z)
         p = com.microsoft.QLinearGlobalAveragePool (c, s, z, s, z)
         a = com.microsoft.QLinearAdd (p, s, z, p, s, z, s, z)
-        g = com.microsoft.BiasGelu (f, b) }"""
+        g = com.microsoft.BiasGelu (f, b)
+        n = SimplifiedLayerNormalization (g, b)  h = com.microsoft.SkipLayerNormalization (n, g, b, b) }"""
     net = model(text, extra_opsets=', "com.microsoft" : 1')
     assert shapes.infer(net) is None
-    assert [str(named(net, name)[0].shape) for name in "cpag"] == ["[N,8,6]", "[N,8,1]", "[N,8,1]", "[N,5]"]
+    assert [str(named(net, name)[0].shape) for name in "cpagnh"] == ["[N,8,6]", *["[N,8,1]"] * 2, *["[N,5]"] * 3]
     assert [named(net, name)[0].dtype for name in "cg"] == [ir.DataType.UINT8, ir.DataType.FLOAT]
-    assert {node.domain for node in net.graph} == {"com.microsoft"}
+    assert {node.domain for node in net.graph} == {"com.microsoft", ""}
 
 
 def test_a_pool_with_the_channels_last_stands_for_nothing() -> None:

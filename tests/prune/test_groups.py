@@ -164,3 +164,15 @@ def test_a_zero_that_is_encoded_and_decoded_is_a_zero() -> None:
             given.const_value = ir.tensor(np.array(number), name=name)
             found.graph.register_initializer(given)
         assert ("w.1" not in reasons(analyse(prepare.prepare(found)))) == free
+
+
+def test_a_target_put_together_from_numbers_and_computed_sizes_tells_its_numbers() -> None:
+    text = """g (float[n,t,6] x, float[6,8] w, float[8,3] v) => (float[n,t,3] y)
+        <int64[1] p = {0}, int64[1] q = {2}> {
+        e = Shape (x)  a = MatMul (x, w)  z = Slice (e, p, q)
+        m = Constant <value_ints = [2, 4]> ()  s = Concat <axis = 0> (z, m)
+        b = Reshape (a, s)  c = Transpose <perm = [0, 1, 3, 2]> (b)  d = Transpose <perm = [0, 1, 3, 2]> (c)
+        k = Constant <value_ints = [8]> ()  h = Concat <axis = 0> (z, k)
+        i = Reshape (d, h)  y = MatMul (i, v) }"""
+    found = axes(text, w=(6, 8), v=(8, 3))
+    assert places(found) == [(2, {"w.1", "v.0"}), (4, {"w.1", "v.0"})]

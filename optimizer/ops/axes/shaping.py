@@ -26,7 +26,7 @@ from typing import TypeVar
 import onnx_ir as ir
 
 from optimizer.ops.axes.cut import Count, Cut, Terms
-from optimizer.ops.axes.layout import Axis, Dim, Layout, fixed
+from optimizer.ops.axes.layout import Axis, Dim, Layout, constant, dims, fixed
 from optimizer.ops.axes.op import Op, Refuse
 from optimizer.ops.axes.rules import rule, say
 from optimizer.ops.axes.sentence import Place, Says, letters, spell
@@ -47,15 +47,16 @@ say("Flatten", _flat)
 @rule("Reshape")
 def reshape(op: Op) -> Sequence[Layout | None]:
     """Target sizes as inferred, or from a constant target with 0 (copy) and -1 (the rest)."""
-    x, target = op.input(0), op.const(1)
+    x = op.input(0)
+    op.const(1)
     if op.node.attributes.get_ints("shape") is not None:
         raise Refuse("has its target as an attribute (opset 4)")
-    sizes = list(op.dims(0, None if target is None else target.size))
+    sizes = list(op.dims(0, op.input(1)[0].size))
     if 0 in sizes:
         raise Refuse("has an empty result")
-    listed = [] if target is None else target.ravel().tolist()
-    for axis, number in enumerate(listed if not op.number("allowzero", 0) else ()):
-        sizes[axis] = x[axis].size if number == 0 else number if number > 0 else sizes[axis]
+    listed = _entries(op.node.inputs[1])
+    for axis, number in enumerate(listed if not op.number("allowzero", 0) and len(listed) == len(sizes) else ()):
+        sizes[axis] = x[axis].size if number == 0 else number if number and number > 0 else sizes[axis]
     if sizes.count(None) == 1 and not any(axis.open for axis in x):
         sizes[sizes.index(None)] = math.prod(len(axis.labels) for axis in x) // math.prod(filter(None, sizes))
     out = regroup(op, x, sizes)
@@ -64,6 +65,17 @@ def reshape(op: Op) -> Sequence[Layout | None]:
     }
     op.edits += [Count("shape", told, 1), partial(_reopen, out)]
     return (out,)
+
+
+def _entries(value: ir.Value | None) -> list[Dim]:
+    """The numbers of a vector of sizes as far as they are constant: it may be put together from several."""
+    if (known := constant(value)) is not None:
+        return [int(number) for number in known.ravel()]
+    made = value.producer() if value is not None else None
+    if made is not None and made.op_type == "Concat":
+        return [number for part in made.inputs for number in _entries(part)]
+    sizes = dims(value)
+    return [None] * (sizes[0] or 0) if sizes else [None]
 
 
 def _reopen(out: Layout, node: ir.Node, cut: Cut) -> None:
