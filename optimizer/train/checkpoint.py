@@ -28,7 +28,7 @@ class State:
     step: int
     seconds: float
     rate: float
-    """The highest learning rate."""
+    """The highest learning rate, as it is now."""
     best_step: int
     best_loss: float
     stale: int

@@ -4,7 +4,9 @@ The state after step k does not depend on whether the run was interrupted (`supp
 warm-up and falls as a cosine, by steps or, with a limit on time, by whichever of steps and time is further along.
 
 About `EVALUATIONS` times the averaged weights are judged on the held-back samples; the best of them, the start
-included, are what the student ends with. Where the outputs are class scores, weights that agree with the teacher less
+included, are what the student ends with. A student that is nearly right is easily led astray: where the first
+`PATIENT` judgements all find it worse than it was, it goes back to the start with a rate `BACK_OFF` times as high, and
+so on until something is gained. Where the outputs are class scores, weights that agree with the teacher less
 often than the start did are not taken, whatever their loss.
 """
 
@@ -31,6 +33,7 @@ EVALUATIONS = 20
 TYPICAL_STEPS, MOST_STEPS = 2000, 8000
 """Steps where nothing bounds the run, and where time does."""
 LEAST_EPOCHS = 3
+PATIENT, BACK_OFF = 2, 0.3
 _CHECKPOINT_COST = 0.05
 """Share of the time that writing checkpoints may take."""
 
@@ -60,6 +63,7 @@ class Loop:
     supply: Supply
     held: Samples
     rate: float
+    """The highest learning rate to begin with; how high it is now stands in the state."""
     where: Where | None
     watch: Watch
     spent: float = 0.0
@@ -121,7 +125,7 @@ class Loop:
 
     def _one(self, state: State) -> float:
         groups = self.supply.get(state.step, state.step + 1 < self.steps)
-        rate = self.rate * factor(self._progress(state), self.step.warmup)
+        rate = state.rate * factor(self._progress(state), self.step.warmup)
         loss = descend(self.trainer, self.descent, groups, rate)
         decay = min(self.step.ema, (1 + state.step) / (10 + state.step)) if self.step.ema else 0.0
         for name, tensor in self.trainer.parameters.tensors.items():
@@ -140,6 +144,15 @@ class Loop:
         if score.loss < state.best_loss and not self._astray(score, start):
             state.best_loss, state.best_step, state.stale = score.loss, state.step, 0
             state.arrays = _prefixed("best", self.average)
+        if state.best_step == 0 and state.stale % PATIENT == 0:
+            self._back(state)
+
+    def _back(self, state: State) -> None:
+        """Begin again from the start, more carefully."""
+        state.rate *= BACK_OFF
+        self.average = {name: array.copy() for name, array in _part("best", state.arrays).items()}
+        self.trainer.parameters.load(self.average)
+        self.descent = build(self.trainer)
 
     def _astray(self, score: Score, start: Score) -> bool:
         if score.agreement is None or start.agreement is None or self.step.labels:
