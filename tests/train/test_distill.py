@@ -181,6 +181,15 @@ def test_the_learning_rate_is_found_by_trying() -> None:
     assert error(found.model, teacher) < 0.5 * error(damaged(teacher), teacher)
 
 
+def test_a_rate_that_leads_a_nearly_right_student_astray_is_lowered() -> None:
+    teacher = network()
+    student = damaged(teacher, 0.02)
+    found = distill(student, teacher, data(), dataclasses.replace(QUICK, lr=1.0))
+    assert found.rate < 0.5
+    assert found.after.loss < found.before.loss
+    assert error(found.model, teacher) < error(student, teacher)
+
+
 @pytest.mark.parametrize(("minutes", "most"), [(0.05, 40), (None, 7 * rates.STEPS)])
 def test_where_time_is_short_it_is_spent_on_training_not_on_trying(
     minutes: float | None, most: int, monkeypatch: pytest.MonkeyPatch
