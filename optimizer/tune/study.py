@@ -59,6 +59,12 @@ class Study:
         small = [optuna.study.StudyDirection.MINIMIZE] * values
         self.inner = optuna.create_study(storage=storage, study_name=name, directions=small, load_if_exists=True)
         self.watch = Watch(self.pace.grace)
+        self._read: list[Any] = []
+        """The trials when they were read last."""
+        self._told: list[dict[str, Any]] = []
+        """Records that this worker has told since."""
+        self._places: dict[int, int] = {}
+        self._others: dict[str, Any] = {}
         self._agree(name, identity)
 
     def _agree(self, name: str, identity: Mapping[str, object]) -> None:
@@ -74,25 +80,33 @@ class Study:
                 )
 
     def trials(self) -> list[Any]:
-        """All trials, by number."""
-        found: list[Any] = self.inner.get_trials(deepcopy=False)
-        return found
+        """All trials, by number, as the storage has them now."""
+        self._read = self.inner.get_trials(deepcopy=False)
+        self._told = []
+        return self._read
 
     def records(self) -> list[dict[str, Any]]:
         """What finished trials have found, by number."""
-        return [trial.user_attrs.get(RECORD, {}) for trial in self.trials() if self._finished(trial)]
+        self.trials()
+        return self.known()
+
+    def known(self) -> list[dict[str, Any]]:
+        """The records, as far as this worker knows without asking: reading is what a database with many workers has
+        most to do with."""
+        return [trial.user_attrs.get(RECORD, {}) for trial in self._read if self._finished(trial)] + self._told
 
     def elsewhere(self, prefix: str) -> list[dict[str, Any]]:
         """What studies of other kinds of machines (names that begin with `prefix`) have found, but for times."""
         import optuna
 
-        storage, own = self.storage, self.inner.study_name
+        names = optuna.get_all_study_names(self.storage)
+        for name in names:
+            if name.startswith(prefix) and name != self.inner.study_name and name not in self._others:
+                self._others[name] = optuna.load_study(study_name=name, storage=self.storage)
         identity = self.inner.user_attrs[IDENTITY]
-        names = [name for name in optuna.get_all_study_names(storage) if name.startswith(prefix) and name != own]
-        others = [optuna.load_study(study_name=name, storage=storage) for name in names]
         records = [
             trial.user_attrs[RECORD]
-            for study in others
+            for study in self._others.values()
             if study.user_attrs.get(IDENTITY) == identity
             for trial in study.get_trials(deepcopy=False)
             if self._finished(trial) and RECORD in trial.user_attrs
@@ -112,26 +126,30 @@ class Study:
         return sum(self._finished(trial) for trial in self.trials())
 
     def take(self, total: int | None) -> Any | None:
-        """A trial to run; None if all that is left is being run by others, or nothing is."""
+        """A trial to run; None if all that is left is being run by others, or nothing is (`is_done`)."""
         from optuna.trial import TrialState
 
         self.recover()
-        trials = self.trials()
-        waiting = any(trial.state == TrialState.WAITING for trial in trials)
-        begun = sum(trial.state == TrialState.RUNNING or self._finished(trial) for trial in trials)
-        if total is not None and begun >= total and not waiting:
+        waiting = any(trial.state == TrialState.WAITING for trial in self._read)
+        if total is not None and len(self._begun(self._read)) >= total and not waiting:
             return None
         trial = self.inner.ask()
         trial.set_user_attr(ALIVE, [owner(), 0])
-        if total is not None and ORIGIN not in trial.user_attrs and self._surplus(trial.number, total):
+        before = [one for one in self.trials() if one.number < trial.number]
+        if total is not None and ORIGIN not in trial.user_attrs and len(self._begun(before)) >= total:
             trial.set_user_attr(SURPLUS, True)
             self._tell(trial.number, TrialState.FAIL)
             return None
+        self._places[trial.number] = _place(trial, before)
         return trial
+
+    def is_done(self, total: int | None) -> bool:
+        """Whether the trials that were read last are all that there are to be."""
+        return total is not None and sum(map(self._finished, self._read)) >= total
 
     def values(self, trial: Any) -> dict[str, Value]:
         """The values of a trial that was taken; those it had already if it was given back."""
-        place = self.place(trial)
+        place = self._places[trial.number]
         self.inner.sampler = sampler(self.seed, place, self.guesses)
         return ask(self.rows, lambda row: suggest(trial, row))
 
@@ -145,7 +163,9 @@ class Study:
             trial.set_user_attr(RECORD, record)
         except UpdateFinishedTrialError:
             return False
-        return self._tell(trial.number, TrialState.PRUNED if values is None else TrialState.COMPLETE, values)
+        told = self._tell(trial.number, TrialState.PRUNED if values is None else TrialState.COMPLETE, values)
+        self._told += [record] if told else []
+        return told
 
     def give_back(self, trial: Any, *, died: bool) -> None:
         """Leave a running trial to whoever comes next, unless too many workers died of it."""
@@ -159,9 +179,15 @@ class Study:
         """Give back the trials of dead workers."""
         from optuna.trial import TrialState
 
-        for trial in self.trials():
-            if trial.state == TrialState.RUNNING and self.watch.sees_dead(trial.number, trial.user_attrs.get(ALIVE)):
-                self.give_back(trial, died=True)
+        dead = [
+            trial
+            for trial in self.trials()
+            if trial.state == TrialState.RUNNING and self.watch.sees_dead(trial.number, trial.user_attrs.get(ALIVE))
+        ]
+        for trial in dead:
+            self.give_back(trial, died=True)
+        if dead:
+            self.trials()
 
     def alive(self, trial: Any) -> AbstractContextManager[None]:
         """Heartbeats for a trial that this worker runs."""
@@ -169,10 +195,7 @@ class Study:
 
     def place(self, trial: Any) -> int:
         """Which trial of the study this is, where one that was given back and taken again is still the same."""
-        if ORIGIN in trial.user_attrs:
-            return int(trial.user_attrs[ORIGIN])
-        before = [one.user_attrs for one in self.trials() if one.number < trial.number]
-        return sum(ORIGIN not in attributes and SURPLUS not in attributes for attributes in before)
+        return _place(trial, [one for one in self._read if one.number < trial.number])
 
     def _finished(self, trial: Any) -> bool:
         from optuna.trial import TrialState
@@ -180,11 +203,10 @@ class Study:
         deadly = trial.state == TrialState.FAIL and trial.user_attrs.get(ATTEMPT, 1) >= ATTEMPTS
         return bool(deadly or trial.state in (TrialState.COMPLETE, TrialState.PRUNED))
 
-    def _surplus(self, number: int, total: int) -> bool:
+    def _begun(self, trials: Sequence[Any]) -> list[Any]:
         from optuna.trial import TrialState
 
-        before = [trial for trial in self.trials() if trial.number < number]
-        return len([trial for trial in before if trial.state == TrialState.RUNNING or self._finished(trial)]) >= total
+        return [trial for trial in trials if trial.state == TrialState.RUNNING or self._finished(trial)]
 
     def _tell(self, number: int, state: Any, values: Sequence[float] | None = None) -> bool:
         """Change a running trial's state; False if another worker did so before."""
@@ -195,6 +217,12 @@ class Study:
         except (ValueError, UpdateFinishedTrialError):
             return False
         return True
+
+
+def _place(trial: Any, before: Sequence[Any]) -> int:
+    if ORIGIN in trial.user_attrs:
+        return int(trial.user_attrs[ORIGIN])
+    return sum(ORIGIN not in one.user_attrs and SURPLUS not in one.user_attrs for one in before)
 
 
 def _hash(path: Path) -> str:

@@ -44,24 +44,22 @@ def work(
     """Run trials; True if it was interrupted. `elsewhere` gives what workers on other machines have judged."""
     began, stop = time.monotonic(), stop or Stop()
     end = began + 60 * settings.minutes if settings.minutes is not None else None
-    while not stop.wanted and _more(settings, study) and not _too_late(study, end):
+    while not stop.wanted and not _too_late(study, end):
         taken = study.take(settings.total)
+        if taken is not None and not _carry_out(taken, run, settings, study, progress, elsewhere, stop):
+            return True
+        if taken is None and study.is_done(settings.total):
+            break
         if taken is None:
             time.sleep(study.pace.look)
-        elif not _carry_out(taken, run, settings, study, progress, elsewhere, stop):
-            return True
     return stop.wanted
-
-
-def _more(settings: Tune, study: Study) -> bool:
-    return settings.total is None or study.finished() < settings.total
 
 
 def _too_late(study: Study, end: float | None) -> bool:
     """Whether a trial begun now would likely end after `end`: the median one does."""
     if end is None:
         return False
-    lasted = sorted(record["seconds"] for record in study.records() if "seconds" in record)
+    lasted = sorted(record["seconds"] for record in study.known() if "seconds" in record)
     usual = lasted[len(lasted) // 2] if lasted else 0.0
     return time.monotonic() + usual > end
 
@@ -80,7 +78,7 @@ def _carry_out(
     try:
         with study.alive(taken):
             params = study.values(taken)
-            known = [*study.records(), *elsewhere()]
+            known = [*study.known(), *elsewhere()]
             with stop.at_once():
                 record = run(params, known, _Named(progress, f"trial {taken.number + 1}{of}"))
         study.finish(taken, record, trials.values(record, settings), float(record.get("violation", 1.0)))

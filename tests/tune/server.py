@@ -9,7 +9,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 _USER = "postgres"
@@ -36,9 +36,13 @@ def missing() -> str | None:
     return "runuser is needed to start a server as root" if os.getuid() == 0 and not shutil.which("runuser") else None
 
 
+COUNTING = ("-c", "shared_preload_libraries=pg_stat_statements")
+"""Options with which the server counts statements."""
+
+
 @contextlib.contextmanager
-def server() -> Iterator[str]:
-    """The URL of a new server with an empty database."""
+def server(more: Sequence[str] = ()) -> Iterator[str]:
+    """The URL of a new server, started with `more` options, with an empty database."""
     folder = Path(tempfile.mkdtemp(prefix="optimize-pg-"))
     bin_ = programs()
     assert bin_ is not None
@@ -49,7 +53,7 @@ def server() -> Iterator[str]:
         [*_as_user(), bin_ / "initdb", "-D", data, "-A", "trust", "-U", _USER, "--no-sync", "-E", "UTF8"],
         check=True, capture_output=True, cwd=folder,
     )  # fmt: skip
-    options = ["-p", str(port), "-k", str(folder), "-h", "127.0.0.1", "-F", "-c", "max_connections=200"]
+    options = ["-p", str(port), "-k", str(folder), "-h", "127.0.0.1", "-F", "-c", "max_connections=200", *more]
     process = subprocess.Popen(
         [*_as_user(), bin_ / "postgres", "-D", data, *options], cwd=folder,
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
