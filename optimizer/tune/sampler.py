@@ -17,7 +17,8 @@ def sampler(seed: int, place: int, guesses: Sequence[Mapping[str, Value]]) -> An
 
     if place < len(guesses):
         return _fixed(guesses[place])
-    return TPESampler(seed=(seed * 1_000_003 + place) % 2**32)
+    # Without `constant_liar`, which reads all trials for every parameter; different seeds keep workers apart too.
+    return TPESampler(seed=(seed * 1_000_003 + place) % 2**32, constant_liar=False)
 
 
 def suggest(trial: Any, row: Row) -> Value:
