@@ -51,6 +51,8 @@ _ROUND: tuple[tuple[str, Callable[[ir.Model], int]], ...] = (
     ("merged {} equal constants", dead.merge_constants),
     ("removed {} unused nodes and initializers", dead.remove_unused),
 )
+_LEAST_GROWTH = 2**15
+"""Bytes of constants that a model may grow by, however small it is; the runtime evaluates the rest when it loads."""
 _FOLDED = "evaluated {} nodes that depend on constants only"
 
 
@@ -58,11 +60,12 @@ def clean(model: ir.Model, opset: int | None = NEWEST) -> list[str]:
     """Rewrite `model` in place; returns one line per kind of change, and notes on what could not be done.
 
     `opset` (13 to 17) is what older models are raised to; None leaves the opset alone. Evaluating constants
-    lets the model's tensors grow by 1 MB at most; besides, a weight that several nodes share is copied where a
-    normalization is folded into one of them.
+    lets the tensors grow by a tenth and 1 MB at most (32 kB are always allowed); besides, a shared weight is copied
+    where a normalization is folded into one of its readers.
     """
     found: Counter[str] = Counter()
-    limit = cost.tensor_bytes(model) + folding.GROWTH
+    size = cost.tensor_bytes(model)
+    limit = size + min(folding.GROWTH, max(_LEAST_GROWTH, size // 10))
     _run(model, _BEFORE, found)
     note = _rounds(model, limit, found)
     raised = _raise_opset(model, opset)

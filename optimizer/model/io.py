@@ -98,7 +98,17 @@ def to_proto(model: ir.Model) -> onnx.ModelProto:
         model = model.clone()
         ir.external_data.load_to_model(model)
         _embed(model)
-    return ir.to_proto(model)
+    proto = ir.to_proto(model)
+    _tell_once(proto.graph)
+    return proto
+
+
+def _tell_once(graph: onnx.GraphProto) -> None:
+    """Drop what is told of initializers a second time: a tensor has its own type and shape."""
+    tensors = {tensor.name for tensor in graph.initializer}
+    kept = [info for info in graph.value_info if info.name not in tensors]
+    del graph.value_info[:]
+    graph.value_info.extend(kept)
 
 
 def to_bytes(model: ir.Model) -> bytes:

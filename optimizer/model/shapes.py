@@ -221,3 +221,23 @@ def _graphs(attribute: ir.Attr) -> Iterable[ir.Graph]:
 
 def _graph_protos(attribute: onnx.AttributeProto) -> Iterable[onnx.GraphProto]:
     return (attribute.g,) if attribute.HasField("g") else attribute.graphs
+
+
+def described(model: ir.Model) -> bool:
+    """Whether the shape of any inner value is told."""
+    return any(value.shape is not None for value in _inner(model))
+
+
+def forget(model: ir.Model) -> None:
+    """Leave the shapes and types of inner values to whoever reads the file: inference gives them again.
+
+    Values that no rule infers (outputs of operators of other domains) keep them.
+    """
+    for value in _inner(model):
+        value.shape = value.type = None
+
+
+def _inner(model: ir.Model) -> Iterator[ir.Value]:
+    for node in ir.traversal.RecursiveGraphIterator(model.graph):
+        if node.domain in ("", "ai.onnx"):
+            yield from (out for out in node.outputs if not out.is_graph_output())

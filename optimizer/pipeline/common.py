@@ -70,6 +70,8 @@ class Subject:
     clean: ir.Model
     samples: Samples
     notes: tuple[str, ...]
+    described: bool
+    """Whether the file tells the shapes of inner values, so that the result should too."""
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -106,7 +108,7 @@ def prepare(path: Path, model: ir.Model, run: Run) -> Subject:
     notes = cleanup.clean(ready)
     name_nodes(ready)
     shapes.infer(ready)
-    return Subject(path, model, ready, samples, tuple(notes))
+    return Subject(path, model, ready, samples, tuple(notes), shapes.described(model))
 
 
 def split(samples: Samples, seed: int) -> tuple[Samples, Samples]:
@@ -171,10 +173,12 @@ def accuracy(
 
 
 def write(
-    result: Result, candidate: ir.Model, source: Path, target: Path, run: Run, step: Step, *, force: bool
+    result: Result, candidate: ir.Model, about: Subject, target: Path, run: Run, step: Step, *, force: bool
 ) -> Result:
     """Write `candidate` with its provenance to `target`; `result` completed with path and size."""
-    stamp(candidate, source, run, (step,), result)
+    stamp(candidate, about.path, run, (step,), result)
+    if not about.described:
+        shapes.forget(candidate)
     size = io.save(candidate, target, force=force)
     return dataclasses.replace(result, output=str(target), size_bytes=Change(result.size_bytes.before, size))
 

@@ -69,7 +69,7 @@ def finetune(
         steps=_steps(found),
         details=_details(found, before, Path(teacher)),
     )
-    return common.write(result, found.model, source, target, run, step, force=force)
+    return common.write(result, found.model, about, target, run, step, force=force)
 
 
 def _judged(guide: ir.Model, model: ir.Model, held: Samples, own: Samples, step: Finetune, run: Run) -> Accuracy:

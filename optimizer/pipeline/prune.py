@@ -57,7 +57,7 @@ def prune(
     shapes.infer(candidate)
     result = describe(about, found, candidate, step, run)
     judged = judge(result, work, candidate)
-    return common.write(judged, candidate, source, target, run, step, force=force)
+    return common.write(judged, candidate, about, target, run, step, force=force)
 
 
 def _bound(step: Prune) -> str:

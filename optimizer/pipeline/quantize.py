@@ -61,7 +61,7 @@ def quantize(
     result, candidate = Work(in_float32(about), step, run, progress or Silent(), memory).best()
     if kind is not None:
         half.narrow(candidate.model, kind)
-    return common.write(result, candidate.model, source, target, run, step, force=force)
+    return common.write(result, candidate.model, about, target, run, step, force=force)
 
 
 class Work:

@@ -13,6 +13,7 @@ from optimizer.errors import BoundMissed, ConfigError, OutputError
 from optimizer.model import io
 from optimizer.pipeline import common
 from optimizer.pipeline import run as pipeline
+from optimizer.pipeline.quantize import quantize
 from optimizer.quantize.existing import integer_nodes
 from optimizer.recipe import Bench, Prune, Quantize, Recipe, Run, parse
 from optimizer.report.records import Result
@@ -121,3 +122,14 @@ def test_an_output_that_exists_needs_force(folder: Path) -> None:
     with pytest.raises(OutputError, match="--force"):
         run(folder)
     assert run(folder, force=True).output is not None
+
+
+@pytest.mark.parametrize("told", [False, True])
+def test_inner_shapes_are_written_only_where_the_original_tells_them(folder: Path, told: bool) -> None:
+    original = onnx.load(folder / "net.onnx")
+    del original.graph.value_info[:]
+    onnx.save(onnx.shape_inference.infer_shapes(original) if told else original, folder / "net.onnx")
+    quantize(folder / "net.onnx", Quantize(measure=False), Run(samples=8))
+    written = onnx.load(folder / "net.int8.onnx")
+    assert bool(written.graph.value_info) == told
+    onnx.checker.check_model(onnx.shape_inference.infer_shapes(written, strict_mode=True))
