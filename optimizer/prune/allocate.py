@@ -166,7 +166,7 @@ def _refill(axes: Axes, dropped: Bools, scores: Scores) -> Bools:
     gone = axes.gone(dropped)
     for layout in axes.layouts.values():
         for axis in layout or ():
-            if gone[axis.labels].all():
+            if len(axis.labels) and gone[axis.labels].all():
                 position, root = axes.sets.members(axis.labels)
                 worst = np.full(len(axis.labels), np.inf)
                 np.minimum.at(worst, position, scores[root])
