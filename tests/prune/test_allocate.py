@@ -126,8 +126,8 @@ def test_a_group_that_jumps_past_the_target_is_held_and_the_others_make_up_for_i
 
 def test_an_axis_without_positions_empties_nothing() -> None:
     """An empty region of interest, as older exports of Resize have it."""
-    text = """g (float[n,8,4,4] x, float[32,8,1,1] a, float[4,32,1,1] b, float[0] roi, float[4] by) => (float[n,4,h,w] y)
-        { p = Conv (x, a)  q = Resize (p, roi, by)  y = Conv (q, b) }"""
+    text = """g (float[n,8,4,4] x, float[32,8,1,1] a, float[4,32,1,1] b, float[0] roi, float[4] by)
+        => (float[n,4,h,w] y) { p = Conv (x, a)  q = Resize (p, roi, by)  y = Conv (q, b) }"""
     net = model(text, a=(32, 8, 1, 1), b=(4, 32, 1, 1), roi=(0,), by=(4,))
     net.graph.initializers["by"].const_value = ir.tensor(np.float32([1, 1, 2, 2]), name="by")
     axes = analyse(prepare.prepare(net))
