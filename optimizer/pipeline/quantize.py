@@ -151,6 +151,8 @@ class Work:
             missed.append(judged)
             if bounded is not None:
                 found.append(bounded)
+        if not found and self.step.mode == "auto" and self.judge.holds(halved := self.judge.of(self.static.halved())):
+            found.append(halved)
         if not found and self.step.max_drop is not None:
             raise self.missed(min(missed, key=lambda one: one.accuracy.drop), self.step.max_drop)
         return found or [judged for judged in missed if judged.candidate.only_stored] or missed[-1:]
@@ -172,10 +174,9 @@ class Work:
         static, mode = self.static, self.step.mode
         if self.step.placed is not None:
             return [static.as_placed()]
-        if mode == "weights":
-            return [static.stored()]
-        if mode == "dynamic":
-            return [static.dynamic()]
+        if mode in ("weights", "half", "dynamic"):
+            plain = {"weights": static.stored, "half": static.halved, "dynamic": static.dynamic}
+            return [plain[mode]()]
         if self.step.everywhere:
             return [static.whole]
         if not self.step.measure:

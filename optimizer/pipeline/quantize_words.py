@@ -26,6 +26,8 @@ def summary(chosen: Candidate) -> str:
     """What became of the nodes, in one line."""
     if any(node.op_type == "MatMulNBits" for node in ir.traversal.RecursiveGraphIterator(chosen.model.graph)):
         return f"{chosen.name} (MatMulNBits, activations rounded to int8 in each run), int8 storage for other weights"
+    if chosen.half:
+        return "weights kept as float16 in the file and computed with in float32: smaller, the same speed"
     if chosen.only_stored:
         return "weights kept as int8 in the file and computed with in float: smaller, the same speed"
     counted = Counter(node.action for node in chosen.nodes)

@@ -20,6 +20,7 @@ from optimizer.quantize import (
     emit,
     equalize,
     groups,
+    half,
     kernels,
     placement,
     ports,
@@ -48,6 +49,7 @@ from optimizer.runtime import machine
 _DEARER = "in int8 it would cost more than it saves, its borders included"
 _NO_MATRIX = "not a product by a constant matrix: no dynamic kernel"
 _DYNAMIC = "dynamic"
+_HALF = "weights as float16"
 _ELSEWHERE = "the recipe does not place it"
 _ROUNDS = 6
 _RECOVERY_SAMPLES, _SHIFT_SAMPLES, _EQUALIZED_SAMPLES = 48, 16, 192
@@ -187,6 +189,12 @@ class Static:
         name = "weights only" if blocks is None else "{}-bit weights in blocks of {}".format(*blocks)
         return self.candidate(name, (), {group.name: "mode weights" for group in self.partition.groups})
 
+    def halved(self) -> Candidate:
+        """Nothing in int8, and weights kept as float16."""
+        plan = static.plan(self.model, (), self.statistics, exact=self.inputs)
+        reasons = {group.name: _HALF for group in self.partition.groups}
+        return self._finished(Candidate(_HALF, self.model, (), plan, half=True), reasons, ())
+
     def table_costs(self) -> placement.Costs:
         """Costs by the table alone, the same on every machine of the target."""
         return costs.modelled(self.model, self.partition.groups, self.statistics.shapes, vnni=self.vnni)
@@ -233,7 +241,10 @@ class Static:
         turned = blockwise.store(model, *self.step.blocks, leave | self.unwanted) if self.step.blocks else set()
         reasons = {**reasons, **dict.fromkeys(ranged, "LSTM kernel")}
         reasons |= dict.fromkeys(turned, f"{candidate.name}, multiplied as they are")
-        stored = turned | storage.store(model, leave | self.unwanted, self.step.per_tensor)
+        if candidate.half:
+            stored = half.narrow(model, leave=leave | self.unwanted, exact=False)
+        else:
+            stored = turned | storage.store(model, leave | self.unwanted, self.step.per_tensor)
         stored |= {group.name for group in candidate.plan.stored if self._storable(candidate.plan, group)}
         model.metadata_props[machine.TARGET_KEY] = machine.WITHOUT_SATURATION if self.vnni else machine.ANY
         ports.convert(

@@ -23,6 +23,8 @@ class Candidate:
     """Groups whose weights stay float in the file too."""
     chosen: tuple[str, ...] = ()
     """Groups that were to be int8; the runtime may not fuse all of them."""
+    half: bool = False
+    """Whether weights are kept as float16 in the file instead."""
 
     @property
     def changed(self) -> bool:
@@ -36,6 +38,8 @@ class Candidate:
 
     def decided(self, step: Quantize) -> Quantize:
         """`step`, which left it open what is int8, with that decided: it gives this candidate and times nothing."""
+        if self.half:
+            return dataclasses.replace(step, mode="half", everywhere=False, measure=False)
         if not self.chosen and not self.plain:
             return dataclasses.replace(step, mode="weights", everywhere=False, measure=False)
         mode: Mode = "dynamic" if self.plan is not None and self.plan.dynamic else "static"

@@ -9,7 +9,7 @@ from typing import ClassVar, Literal
 from optimizer.errors import ConfigError
 from optimizer.recipe.images import IMAGENET, Preprocess
 
-Mode = Literal["auto", "static", "dynamic", "weights"]
+Mode = Literal["auto", "static", "dynamic", "weights", "half"]
 Calibration = Literal["mse", "minmax", "percentile", "entropy"]
 Recover = Literal["none", "bias", "full"]
 Criterion = Literal["auto", "magnitude", "wanda", "obs", "random"]
@@ -55,7 +55,7 @@ class Quantize:
     def __post_init__(self) -> None:
         if self.max_drop is not None and not 0 <= self.max_drop <= 1:
             raise ConfigError(f"--max-drop must lie between 0% and 100%, not {self.max_drop:.0%}")
-        if self.everywhere and self.mode in ("dynamic", "weights"):
+        if self.everywhere and self.mode in ("dynamic", "weights", "half"):
             raise ConfigError(f"--everywhere places static int8: not with --mode {self.mode}")
         if self.placed is not None and (self.mode not in ("static", "dynamic") or self.everywhere):
             raise ConfigError("placed says which nodes are int8: it needs mode static or dynamic, without everywhere")

@@ -185,6 +185,24 @@ def test_where_no_answers_hold_the_form_that_is_only_stored_is_what_is_left(
     assert {node.action for node in result.nodes} == {"float", "weights"}
 
 
+def test_where_not_even_int8_storage_holds_weights_are_kept_as_float16(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pipeline.Judge, "holds", lambda self, judged: judged.candidate.half)
+    result = run(folder)
+    assert result.steps[-1].startswith("weights kept as float16")
+    assert result.accuracy is not None
+    assert result.accuracy.sqnr_db > 50
+    assert result.size_bytes.after < 0.6 * result.size_bytes.before
+    made = io.load(folder / "net.int8.onnx")
+    monkeypatch.undo()
+    again = run(folder, Quantize(mode="half", measure=False), output=folder / "again.onnx")
+    assert again.nodes == result.nodes
+    assert [v.dtype for v in io.load(folder / "again.onnx").graph.initializers.values()] == [
+        v.dtype for v in made.graph.initializers.values()
+    ]
+
+
 def test_a_quantized_model_is_refused_with_a_word_on_what_to_do(folder: Path) -> None:
     run(folder)
     shutil.copy(folder / "net.int8.onnx", folder / "net.onnx")
