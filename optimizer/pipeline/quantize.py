@@ -140,7 +140,7 @@ class Work:
         found: list[Judged] = []
         missed: list[Judged] = []
         for candidate in ranked:
-            if found and not candidate.only_stored:
+            if found and not (candidate.only_stored and self.step.measure):
                 continue
             judged = self.judge.of(candidate)
             if self.judge.holds(judged):
@@ -180,8 +180,7 @@ class Work:
         if self.step.everywhere:
             return [static.whole]
         if not self.step.measure:
-            table = static.placed("placed by the cost table", self.costs)
-            return [table if table.changed else static.stored()]
+            return [static.placed("placed by the cost table", self.costs), static.stored()]
         everything = static.whole
         with self.timing.alone:
             self.costs = static.measured_costs(everything, list(self.calibration.take(common.TIMED_SAMPLES)))

@@ -175,13 +175,14 @@ def test_a_measured_run_times_and_writes_nothing_slower(folder: Path, monkeypatc
     assert (folder / "net.int8.onnx").exists()
 
 
+@pytest.mark.parametrize("measure", [False, True])
 def test_where_no_answers_hold_the_form_that_is_only_stored_is_what_is_left(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
+    folder: Path, monkeypatch: pytest.MonkeyPatch, measure: bool
 ) -> None:
     monkeypatch.setattr(pipeline, "_RACE_SECONDS", 0.2)
     monkeypatch.setattr(pipeline.Judge, "holds", lambda self, judged: False)
     monkeypatch.setattr(pipeline.Work, "final", lambda self, finalists: ())
-    result = run(folder, Quantize(recover="none"))
+    result = run(folder, Quantize(recover="none", measure=measure))
     assert {node.action for node in result.nodes} == {"float", "weights"}
 
 
