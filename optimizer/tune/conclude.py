@@ -155,7 +155,7 @@ def _describe(
     base = common.base_result("tune", bench.about, chosen.model, bench.run)
     stopped = sum("stopped" in record for record in records)
     steps = (
-        f"{len(records)} trials, {stopped} of them stopped early; {len(best)} on the front",
+        f"{len(records)} trial{'s' * (len(records) > 1)}, {stopped} stopped early; {len(best)} on the front",
         f"the best: {chosen.point.recipe}",
         f"its recipe: optimize run {recipe} makes the model again",
         *(("interrupted: run the same command to go on",) if interrupted else ()),

@@ -62,8 +62,10 @@ def _database(url: str) -> Any:
     try:
         return RDBStorage(url, engine_kwargs=_POOL)
     except ImportError as error:
-        raise MissingExtra(error.name or "a database driver", "postgres") from error
-    except (SQLAlchemyError, StorageInternalError, RuntimeError, ValueError) as error:
+        if "+psycopg://" in url:
+            raise MissingExtra("psycopg", "postgres") from error
+        raise ConfigError(f"--storage cannot be opened: {_line(error)}") from error
+    except (SQLAlchemyError, StorageInternalError, RuntimeError, TypeError, ValueError) as error:
         raise ConfigError(f"--storage cannot be opened: {_line(error)}") from error
 
 

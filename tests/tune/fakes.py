@@ -7,6 +7,7 @@ from typing import Any
 
 from optimizer import recipe as recipes
 from optimizer.pipeline.common import Silent
+from optimizer.tune import front, trial
 from optimizer.tune.heartbeat import Pace
 from optimizer.tune.settings import Tune
 from optimizer.tune.space import STEPS, Params, recipe, space
@@ -16,7 +17,8 @@ from optimizer.tune.worker import work
 
 QUICK = Pace(beat=0.2, grace=1.5, look=0.05)
 ROWS = space(train=False, timed=False)
-IDENTITY = {"model": "m", "bound": 0.01}
+BOUND = 0.01
+IDENTITY = {"model": "m", "bound": BOUND}
 
 
 def found(params: Params) -> dict[str, Any]:
@@ -29,9 +31,18 @@ def found(params: Params) -> dict[str, Any]:
     return {
         "key": repr(sorted(params.items(), key=str)), "params": dict(params),
         "recipe": repr(recipe(params)), "steps": recipes.text(recipe(params)),
-        "drop": drop, "upper": drop, "violation": (drop - 0.01) / 0.01, "holds": drop <= 0.01, "sqnr_db": 30.0,
+        "drop": drop, "upper": drop, "violation": (drop - BOUND) / BOUND, "holds": drop <= BOUND, "sqnr_db": 30.0,
         "rung": 3, "size": size, "time": size, "seconds": 0.01,
     }  # fmt: skip
+
+
+def quality(of: Study) -> float:
+    """The area of drop (up to the bound) and size (up to the original's) that the front dominates."""
+    points = [trial.point(number, record) for number, record in enumerate(of.records())]
+    best = front.front([point for point in points if point is not None])
+    corners = sorted((point.drop, point.size) for point in best)
+    ends = [*(drop for drop, _ in corners[1:]), BOUND]
+    return sum((end - drop) / BOUND * (1 - size) for (drop, size), end in zip(corners, ends, strict=True))
 
 
 def study(place: str, name: str = "s", seed: int = 0, pace: Pace = QUICK, values: int = 2) -> Study:

@@ -26,7 +26,9 @@ from optimizer.recipe import Run
 from optimizer.tune import guesses, search
 from optimizer.tune import trial as trials
 from optimizer.tune.heartbeat import ALIVE, Pace, owner
+from optimizer.tune.sampler import suggest
 from optimizer.tune.settings import Tune
+from optimizer.tune.space import ask
 from optimizer.tune.storage import close, open_storage
 from optimizer.tune.study import Study
 from optimizer.tune.worker import work
@@ -99,8 +101,7 @@ def plant(study: Study, count: int) -> None:
     for _ in range(count):
         taken = study.inner.ask()
         taken.set_user_attr(ALIVE, ["elsewhere:0:1", 0])
-        for row in fakes.ROWS[:8]:
-            taken.suggest_float(row.name, 0, 1)
+        ask(fakes.ROWS, partial(suggest, taken))
 
 
 def costs(url: str, database: Any, repeats: int = 5) -> Iterator[Cost]:

@@ -68,16 +68,18 @@ def test_of_two_workers_one_is_killed_and_no_trial_is_lost_or_counted_twice(url:
     assert sorted(watched.place(one) for one in done) == list(range(16))
     kept = [record["params"] for record in watched.records()]
     assert all(guess in kept for guess in watched.guesses)
+    fakes.search(url, 16, 0.0, 0, "whole")
+    assert fakes.quality(watched) >= 0.98 * fakes.quality(study("whole")) > 0
 
 
 def test_a_second_worker_helps_at_once_and_two_do_1_6_times_the_trials_of_one(url: str, study: Opened) -> None:
     watched = study("late")
     guessed = len(watched.guesses)
     fakes.search(url, guessed, 0.0, 0, "late")
-    workers = [started(url, "late", 60, 3.0)]
+    workers = [started(url, "late", 60, 2.0)]
     began = wait(watched, guessed + 1)
     alone = 4 / (wait(watched, guessed + 5) - began)
-    workers.append(started(url, "late", 60, 3.0))
+    workers.append(started(url, "late", 60, 2.0))
     while len({one.user_attrs["alive"][0] for one in watched.trials() if "alive" in one.user_attrs}) < 3:
         time.sleep(0.1)
     done = watched.finished()

@@ -88,6 +88,7 @@ def test_its_recipe_tells_other_commands_nothing(searched: Path) -> None:
         (("tune", "m.onnx", "--data", "d.npz", "--study", "s"), "give --storage too"),
         (("tune", "m.onnx", "--data", "d.npz", "--metric", "top1"), "the metric top1 needs"),
         (("tune", "m.onnx", "--data", "d.npz", "--storage", "nosuch://host/db"), "--storage cannot be opened"),
+        (("tune", "m.onnx", "--data", "d.npz", "--storage", "sqlite:///"), "--storage cannot be opened"),
         (("tune", "m.onnx", "--data", "d.npz", "--storage", "no/folder/s.journal"), "create no/folder first"),
     ],
 )
