@@ -58,6 +58,22 @@ def test_models_that_differ_are_unequal(source: Path) -> None:
         verify.prove(one, other, [feed])
 
 
+@pytest.mark.parametrize("function", sorted(verify._SATURATES))
+@pytest.mark.parametrize("level", [-60, 60])
+def test_nothing_hides_in_saturation_and_its_last_bit_is_no_difference(function: str, level: int) -> None:
+    text = "g (float[n,4] x, float[4,3] w, float[3] b) => (float[n,3] y) { z = Gemm (x, w, b)  y = %s (z) }"
+    one = model(text % function, w=(4, 3), b=(3,))
+    bias = one.graph.initializers["b"]
+    bias.const_value = ir.tensor(np.float32([level, 0, level]), name="b")
+    near, far = one.clone(), one.clone()
+    near.graph.initializers["b"].const_value = ir.tensor(np.float32([level, 1e-7, level]), name="b")
+    far.graph.initializers["b"].const_value = ir.tensor(np.float32([level + 2, 0, level]), name="b")
+    feed = {"x": np.ones((2, 4), np.float32)}
+    assert verify.prove(one, near, [feed]) < verify.TOLERANCE
+    with pytest.raises(verify.Unequal):
+        verify.prove(one, far, [feed])
+
+
 def test_mask_only_writes_the_same_shapes_and_the_same_answers(source: Path, tmp_path: Path) -> None:
     for name, masks in (("removed", False), ("masked", True)):
         step = Prune(sparsity=0.4, mask_only=masks, measure=False)
