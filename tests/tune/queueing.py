@@ -11,6 +11,8 @@ import dataclasses
 import heapq
 import random
 
+_EACH, _LEAST = 20, 5000
+"""Trials that are simulated, for each worker and in all."""
 BEAT = 15.0
 """Seconds between the heartbeats of a worker."""
 
@@ -43,18 +45,19 @@ class Outcome:
     busy: float
 
 
-def simulate(load: Load, workers: int, trial: float, cores: int, trials_each: int = 20, seed: int = 0) -> Outcome:
+def simulate(load: Load, workers: int, trial: float, cores: int, seed: int = 0) -> Outcome:
     """Event by event. Trials last between half and one and a half times `trial` seconds."""
     rng = random.Random(seed)
     service, own = load.database(workers, trial), load.own(workers)
     free = [0.0] * cores
     waiting = [(rng.uniform(0, 1.5) * trial, worker) for worker in range(workers)]
     heapq.heapify(waiting)
-    done, now, total = 0, 0.0, trials_each * workers
+    done, now, total = 0, 0.0, max(_EACH * workers, _LEAST)
     while done < total:
         now, worker = heapq.heappop(waiting)
         served = max(now, heapq.heappop(free)) + service
         heapq.heappush(free, served)
         done += 1
         heapq.heappush(waiting, (served + own + rng.uniform(0.5, 1.5) * trial, worker))
-    return Outcome(workers, total / now, total * service / (now * cores))
+    end = max(now, *free)
+    return Outcome(workers, total / end, total * service / (end * cores))
