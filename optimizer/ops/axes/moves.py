@@ -174,30 +174,26 @@ def _renumber(labels: Ints, indices: Array, node: ir.Node, cut: Cut) -> None:
         node.replace_input_with(1, new)
 
 
-@rule("GatherND")
-def gather_nd(op: Op) -> Says:
-    """data[batch..., looked up..., rest...]: only the rest is free."""
-    count = op.number("batch_dims", 0) + _depth(op)
-    names = letters(len(op.input(0)), range(count))
-    places = letters(len(op.input(1)), range(len(op.input(1))), "i")
-    out = " ".join([*places[:-1], *names[count:]])
-    return Says(f"{spell(names)}, {spell(places)} -> {out}", whole="looks up this axis")
-
-
-def _depth(op: Op) -> int:
+def _places(op: Op, looked_up: int) -> tuple[str, str, str]:
+    """data[looked up..., rest...], indices[places..., depth], and the places: only the rest is free."""
     if (depth := op.input(1)[-1].size) is None:
         raise Refuse("has indices of unknown depth")
-    return depth
+    data, indices = (letters(n, range(n), name) for n, name in ((looked_up + depth, "a"), (len(op.input(1)), "i")))
+    return f"{spell(data)} ...", spell(indices), spell(indices[:-1])
+
+
+@rule("GatherND")
+def gather_nd(op: Op) -> Says:
+    """The rest of each place that is looked up."""
+    data, indices, places = _places(op, op.number("batch_dims", 0))
+    return Says(f"{data}, {indices} -> {places} ...", "looks up this axis")
 
 
 @rule("ScatterND")
 def scatter_nd(op: Op) -> Says:
-    """data, indices[..., depth], updates[indices..., rest...]: only the rest is free."""
-    count, last = _depth(op), len(op.input(1)) - 1
-    names, places = letters(len(op.input(0)), range(count)), letters(last + 1, range(last + 1), "i")
-    updates = " ".join([*places[:last], *names[count:]])
-    text = f"|{spell(names)}, {spell(places)}, |{updates} -> {spell(names)}"
-    return Says(text, "writes to places of this axis")
+    """Other values for the rest of some places."""
+    data, indices, places = _places(op, 0)
+    return Says(f"|{data}, {indices}, |{places} ... -> {data}", "writes to places of this axis")
 
 
 @rule("GatherElements", "ScatterElements")
@@ -206,7 +202,7 @@ def elements(op: Op) -> Says:
     given = op.inputs()
     along, scatters = op.at(0), len(given) > 2
     unlike = [i for i, axes in enumerate(zip(*given, strict=True)) if i == along or len({a.size for a in axes}) > 1]
-    texts = [" ".join(letters(len(given[0]), unlike, "a")) for _ in given]
+    texts = [spell(letters(len(given[0]), unlike)) for _ in given]
     texts = [text.replace("A", name) for text, name in zip(texts, "ABB", strict=False)]
     marks = "|~|" if scatters else " ~"
     operands = ", ".join(mark + text for mark, text in zip(marks, texts, strict=True))
