@@ -26,7 +26,7 @@ from optimizer.runtime.session import Options, open_session
 from optimizer.train.dtypes import to_torch
 from optimizer.train.evaluator import Evaluator, missing_rows
 from optimizer.train.parameters import Parameters
-from tests.train.oracle import filled, relative_error
+from tests.train.oracle import filled, relative_error, unsaturated
 
 TOLERANCE = 1e-3
 
@@ -70,7 +70,7 @@ def line(path: Path, wanted: bool) -> tuple[bool, str]:
     begun = time.monotonic()
     try:
         model = io.load(path)
-        model = model if _trained(model) else filled(model)
+        model = unsaturated(model if _trained(model) else filled(model))
         if missing := missing_rows(model):
             return False, "no row for " + ", ".join(missing)
         evaluator, feed = Evaluator(model), common.prepare(path, model, Run(samples=1)).samples[0]
