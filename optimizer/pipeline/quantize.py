@@ -36,6 +36,7 @@ from optimizer.report.records import Latency, Result
 _RACE_SECONDS = 4.0
 _FINAL_SECONDS = 6.0
 _SENSITIVITY_SAMPLES = 4
+_NOTICED = 0.1  # decibels that scaled channels must gain: less is chance
 
 
 def quantize(
@@ -109,10 +110,10 @@ class Work:
         remembered.statistics(lambda: seen)
         other = self.calibrated(model, remembered)
         before, after = (self.judge.of(one.whole).accuracy.sqnr_db for one in (static, other))
-        word = "kept" if after > before else "not kept"
+        kept = after >= before + _NOTICED
         figures = f"all in int8 {before:.1f} dB without, {after:.1f} dB with it"
-        self.notes.append(f"equalization of {count} values {word}: {figures}")
-        return other if after > before else static
+        self.notes.append(f"equalization of {count} values {'kept' if kept else 'not kept'}: {figures}")
+        return other if kept else static
 
     def best(self) -> tuple[Result, Candidate]:
         """The candidate to write and its result."""
