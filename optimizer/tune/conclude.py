@@ -157,7 +157,7 @@ def _describe(
     steps = (
         f"{len(records)} trial{'s' * (len(records) > 1)}, {stopped} stopped early; {len(best)} on the front",
         f"the best: {chosen.point.recipe}",
-        f"its recipe: optimize run {recipe} makes the model again",
+        f"its recipe: optimize run {recipe} -o again.onnx makes the same model",
         *(("interrupted: run the same command to go on",) if interrupted else ()),
     )
     return dataclasses.replace(

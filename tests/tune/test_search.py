@@ -110,7 +110,7 @@ def test_somebody_elses_configuration_stays_and_the_recipe_gets_a_name_of_its_ow
     (folder / "optimize.toml").write_text("seed = 0\n")
     result = small.searched(folder, 1)
     assert (folder / "optimize.toml").read_text() == "seed = 0\n"
-    assert f"optimize run {folder / 'm.tuned.toml'} makes the model again" in " ".join(result.steps)
+    assert f"optimize run {folder / 'm.tuned.toml'} -o again.onnx makes the same model" in " ".join(result.steps)
     assert again(folder, folder / "m.tuned.toml") == (folder / "m.tuned.onnx").read_bytes()
 
 
