@@ -35,7 +35,7 @@ from optimizer.report.records import Latency, Result
 
 _RACE_SECONDS = 4.0
 _FINAL_SECONDS = 6.0
-_SENSITIVITY_SAMPLES = 4
+_SENSITIVITY_SAMPLES, _FEW = 4, 48
 _NOTICED = 0.1  # decibels that scaled channels must gain: less is chance
 
 
@@ -109,7 +109,8 @@ class Work:
         count, model, seen = found
         remembered.statistics(lambda: seen)
         other = self.calibrated(model, remembered)
-        before, after = (self.judge.of(one.whole).accuracy.sqnr_db for one in (static, other))
+        few = dataclasses.replace(self.judge, samples=self.judging.take(_FEW))
+        before, after = (few.of(one.whole).accuracy.sqnr_db for one in (static, other))
         kept = after >= before + _NOTICED
         figures = f"all in int8 {before:.1f} dB without, {after:.1f} dB with it"
         self.notes.append(f"equalization of {count} values {'kept' if kept else 'not kept'}: {figures}")
