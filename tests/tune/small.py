@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from optimizer.pipeline import placing
 from optimizer.pipeline.common import Progress
 from optimizer.recipe import Run
 from optimizer.report.records import Result
@@ -26,9 +27,10 @@ def made(folder: Path, samples: int = 16, **more: Any) -> Path:
 
 
 def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Races so short that they decide nothing."""
+    """Races so short that they decide little."""
     monkeypatch.setattr(trial, "SECONDS", 0.1)
-    monkeypatch.setattr(conclude, "SECONDS", 0.1)
+    monkeypatch.setattr(conclude, "SECONDS", 0.3)
+    monkeypatch.setattr(placing, "_HASTE", 0.1)
 
 
 def searched(folder: Path, trials: int, settings: Tune = BY_SIZE, progress: Progress | None = None) -> Result:

@@ -96,7 +96,7 @@ def test_recipes_may_train(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(training.Score, "clearly_below", lambda self, other: True)  # so few samples prove no gain
     guess = {
         STEPS: "prune,finetune,quantize", "prune.macs": 0.3, "prune.criterion": "magnitude", "quantize.mode": "weights",
-        "finetune.epochs": 40, "finetune.lr": 1e-3, "finetune.batch": 8, "finetune.augment": "none",
+        "finetune.epochs": 15, "finetune.lr": 1e-3, "finetune.batch": 8, "finetune.augment": "none",
     }  # fmt: skip
     monkeypatch.setattr(guesses, "GUESSES", (guess,))
     write_data(folder / "d.npz", 48)

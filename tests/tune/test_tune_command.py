@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
 import onnxruntime
 import pytest
 
-from tests.cli.runner import optimize, write_data, write_model
+from tests.cli.runner import write_data, write_model
 from tests.cli.test_contract import run
+from tests.tune import small
 
 pytest.importorskip("optuna")
 COMMON = ("tune", "m.onnx", "--data", "d.npz", "--max-drop", "5%", "--cache", "cache")
@@ -19,23 +21,23 @@ COMMON = ("tune", "m.onnx", "--data", "d.npz", "--max-drop", "5%", "--cache", "c
 
 @pytest.fixture(scope="module")
 def searched(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder in which a search has run. Do not write in it."""
-    folder = tmp_path_factory.mktemp("tune")
-    write_model(folder / "m.onnx")
-    write_data(folder / "d.npz", 40)
-    done = optimize(
-        *COMMON, "--trials", 2, "--front", "front", "--report", "r.json", "--report", "r.html", folder=folder
-    )
-    assert done.returncode == 0, done.stderr
-    (folder / "stdout").write_text(done.stdout)
+    """A folder in which a search has run. Only new files may be written in it."""
+    folder = small.made(tmp_path_factory.mktemp("tune"), 40)
+    told = io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(told):
+        small.hasty(patch)
+        patch.chdir(folder)
+        status = run(*COMMON, "--trials", 2, "--front", "front", "--report", "r.json", "--report", "r.html")
+    assert status == 0
+    (folder / "stdout").write_text(told.getvalue())
     return folder
 
 
 @pytest.fixture
-def folder(searched: Path, tmp_path: Path) -> Path:
-    """A copy of it."""
-    shutil.copytree(searched, tmp_path / "copy")
-    return tmp_path / "copy"
+def folder(searched: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """It as the current folder."""
+    monkeypatch.chdir(searched)
+    return searched
 
 
 def report(folder: Path) -> dict[str, Any]:
@@ -56,8 +58,7 @@ def test_the_table_shows_the_front_and_marks_the_best(searched: Path) -> None:
 
 
 def test_run_makes_the_same_bytes_of_the_recipe(folder: Path) -> None:
-    done = optimize("run", "optimize.toml", "--no-measure", "-o", "again.onnx", folder=folder)
-    assert done.returncode == 0, done.stderr
+    assert run("run", "optimize.toml", "--no-measure", "-o", "again.onnx") == 0
     assert (folder / "again.onnx").read_bytes() == (folder / "m.tuned.onnx").read_bytes()
 
 
@@ -73,10 +74,9 @@ def test_the_report_has_the_picture_of_the_front(searched: Path) -> None:
     assert "Pareto front" in (searched / "r.html").read_text()
 
 
-def test_its_recipe_tells_other_commands_nothing(searched: Path) -> None:
-    done = optimize("quantize", folder=searched)
-    assert done.returncode == 2
-    assert "no MODEL is given, and optimize.toml names none" in done.stderr
+def test_its_recipe_tells_other_commands_nothing(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("quantize") == 2
+    assert "no MODEL is given, and optimize.toml names none" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
