@@ -2,11 +2,12 @@
 
     python -m tests.train.show recover MODEL --data CALIBRATION --eval LABELLED.npz [--macs 0.4] [--also UNLABELLED.npz]
     python -m tests.train.show bits MODEL --data CALIBRATION --eval LABELLED.npz [--bits 4]
-    python -m tests.train.show student TEACHER STUDENT --data CALIBRATION --eval LABELLED.npz
+    python -m tests.train.show student TEACHER STUDENT --data CALIBRATION --eval LABELLED.npz [--noise 0.7]
 
 `recover` prunes the model to the share of its MACs, with repair, and fine-tunes it towards what it was. `bits` rounds
 all its weights to so many bits, one scale per tensor, and tunes the integers that are stored (QAT). `student` draws new
-random weights for STUDENT and lets it learn from a teacher of another architecture. No labels are used for learning.
+random weights for STUDENT, or adds noise to those it has, and lets it learn from a teacher of another architecture. No
+labels are used for learning.
 MODEL may be several. The defaults are those of `optimize finetune`; `--minutes` and `--threads` are its options.
 """
 
@@ -75,6 +76,15 @@ def restarted(model: ir.Model, seed: int) -> ir.Model:
     return model
 
 
+def noisy(model: ir.Model, share: float, seed: int) -> ir.Model:
+    """`model` with normal noise on all weights, of a share of each tensor's own deviation."""
+    model, random = model.clone(), np.random.default_rng(seed)
+    for constant in weights(model).values():
+        array = constant.array()
+        constant.replace((array + share * array.std() * random.normal(0, 1, array.shape)).astype(np.float32))
+    return model
+
+
 def tuned(given: argparse.Namespace, student: ir.Model, teacher: Path, folder: Path) -> str:
     """Float, before and after of one student, the part of what was missing that came back, and how long it took."""
     source, target = folder / "student.onnx", folder / "after.onnx"
@@ -120,10 +130,12 @@ def bits(given: argparse.Namespace, folder: Path) -> None:
 
 
 def student(given: argparse.Namespace, folder: Path) -> None:
-    """Taught from nothing."""
+    """Taught from nothing, or from what noise left of it."""
     teacher, other = given.models
-    print(f"student: {other.stem} with random weights; teacher:")
-    print(tuned(given, restarted(io.load(other), given.seed), teacher, folder), flush=True)
+    whole, noise = io.load(other), given.noise
+    begun = restarted(whole, given.seed) if noise is None else noisy(whole, noise, given.seed)
+    print(f"student: {other.stem} with {'random weights' if noise is None else f'noise of {noise:g}'}; teacher:")
+    print(tuned(given, begun, teacher, folder), flush=True)
 
 
 WAYS: dict[str, Callable[[argparse.Namespace, Path], None]] = {"recover": recover, "bits": bits, "student": student}
@@ -139,6 +151,7 @@ def main() -> None:
     parser.add_argument("--eval", type=Path, required=True)
     parser.add_argument("--macs", type=float, default=0.4)
     parser.add_argument("--bits", type=int, default=4)
+    parser.add_argument("--noise", type=float)
     parser.add_argument("--minutes", type=float)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0)
