@@ -74,4 +74,8 @@ def tune(
     }
     settings = given.step(Tune, fields)
     source, run = given.model(model), given.run(data, samples, seed, threads, dim)
-    told.of(lambda progress: search(source, settings, run, output=output, force=force, progress=progress))
+    try:
+        told.of(lambda progress: search(source, settings, run, output=output, force=force, progress=progress))
+    except KeyboardInterrupt:
+        options.say("optimize: interrupted, nothing more was written; the same command goes on with what its study has")
+        raise

@@ -23,6 +23,7 @@ from optimizer.pipeline.common import Progress, Subject
 from optimizer.recipe import Run, toml
 from optimizer.tune.build import Builder, text
 from optimizer.tune.front import Point
+from optimizer.tune.guesses import BASE
 from optimizer.tune.judge import Judge, Verdict, least_sqnr
 from optimizer.tune.parts import Parts
 from optimizer.tune.race import race
@@ -34,6 +35,9 @@ SECONDS = 1.5
 CLEARLY = 1.0
 """Bounds by which one must be missed for a recipe that prunes more to be not even built."""
 _SHARE = "prune.macs"
+_CARE = tuple(
+    f"quantize.{field}" for field in ("mode", "calibration", "recover", "per_tensor", "everywhere", "max_drop")
+)
 MISHAPS = (OptimizeError, ArithmeticError, LookupError, RuntimeError, ValueError, MemoryError)
 """What one recipe may fail with without ending the search; the record says so."""
 
@@ -98,13 +102,15 @@ def hopeless(params: Params, known: Sequence[dict[str, Any]]) -> str | None:
 
 
 def _prunes_more(params: Params, other: Params) -> bool:
+    """Whether `params` prune as `other` does and more, and are no finer otherwise."""
     if _SHARE not in other or "finetune" in str(other[STEPS]) or float(params[_SHARE] or 1) > float(other[_SHARE] or 1):
         return False
-    alike = [name for name in params if name.startswith("prune.") and name != _SHARE]
-    # Quantization only adds to the drop, so what failed with it says nothing of what has none.
-    return all(params[name] == other.get(name) for name in alike) and (
-        "quantize" in str(params[STEPS]) or "quantize" not in str(other[STEPS])
-    )
+    if any(params[name] != other.get(name) for name in params if name.startswith("prune.") and name != _SHARE):
+        return False
+    # What failed quantized says nothing of what is not, or is with more care.
+    if "quantize" in str(other[STEPS]) and "quantize" not in str(params[STEPS]):
+        return False
+    return all(other[name] in (BASE[name], params.get(name)) for name in _CARE if name in other)
 
 
 def _same(known: Sequence[dict[str, Any]], name: str, value: str) -> dict[str, Any]:
@@ -155,8 +161,8 @@ def values(record: dict[str, Any], settings: Tune) -> tuple[float, ...] | None:
 
 
 def point(number: int, record: dict[str, Any]) -> Point | None:
-    """The record of a trial as a point of the front; None if it was stopped."""
-    if "stopped" in record or "key" not in record:
+    """The record of a trial as a point of the front; None if it was stopped, or kept no steps."""
+    if "stopped" in record or "steps" not in record:
         return None
     names = ("key", "recipe", "steps", "params", "drop", "upper", "size", "sqnr_db", "holds")
     return Point(number=number, time=record.get("time"), **{name: record[name] for name in names})

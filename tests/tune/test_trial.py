@@ -39,8 +39,9 @@ def test_what_prunes_more_than_a_recipe_that_missed_clearly_is_not_built() -> No
         (params(macs=0.8), params(macs=0.9, steps=TRAINED), 2.0),
         (params(macs=0.8, steps="prune"), params(macs=0.9), 2.0),
         (params(steps="quantize"), params(macs=0.9), 2.0),
+        (params(macs=0.8), {**params(macs=0.9), "quantize.calibration": "minmax"}, 2.0),
     ],
-    ids=["less", "nearly held", "held", "another way", "trained", "the other trained", "not quantized", "not pruned"],
+    ids=["less", "nearly held", "held", "otherwise", "trained", "trained before", "unquantized", "unpruned", "finer"],
 )
 def test_anything_else_is_tried(asked: Params, known: Params, by: float) -> None:
     assert hopeless(asked, [missed(known, by)]) is None
