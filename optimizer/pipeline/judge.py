@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable, Mapping
 
 import onnx_ir as ir
 
@@ -46,6 +47,30 @@ class Judge:
         tick = self.progress.stage("comparing answers", len(self.samples))
         baseline, model, samples = self.comparable(candidate.model)
         return Judged(candidate, common.accuracy(baseline, model, samples, self.run, self.step.metric, tick))
+
+    def on(self, count: int) -> Judge:
+        """The judge of choices that a part of the samples can make: `count` of them."""
+        return self if count >= len(self.samples) else dataclasses.replace(self, samples=self.samples.take(count))
+
+    def repaired(self, judged: Judged, steps: Mapping[str, Callable[[Candidate], Candidate]], count: int) -> Judged:
+        """`judged` after those of `steps`, by name, that bring `count` samples' outputs closer, judged on all."""
+        few = self.on(count)
+        best = dataclasses.replace(few.of(judged.candidate), notes=judged.notes)
+        for name, make in steps.items():
+            self.progress.stage(name)
+            best = few.better(best, few.of(make(best.candidate)), name)
+        whole = judged if best.candidate is judged.candidate else self.of(best.candidate)
+        if self.holds(judged) and not self.holds(whole):
+            return dataclasses.replace(judged, notes=(*judged.notes, "repairs not kept: other samples lose by them"))
+        return dataclasses.replace(whole, notes=best.notes)
+
+    def better(self, judged: Judged, other: Judged, repair: str) -> Judged:
+        """`judged`, or `other` where that comes closer, with a note on it."""
+        before, after = judged.accuracy.sqnr_db, other.accuracy.sqnr_db
+        kept = after > before and (self.holds(other) or not self.holds(judged))
+        word = "kept" if kept else "not kept"
+        note = f"{repair} {word}: SQNR {before:.1f} dB without, {after:.1f} dB with it"
+        return dataclasses.replace(other if kept else judged, notes=(*judged.notes, note))
 
     def comparable(self, model: ir.Model) -> tuple[ir.Model, ir.Model, Samples]:
         """The original, `model`, and the samples, with outputs that can be compared one by one."""

@@ -109,7 +109,7 @@ class Work:
         count, model, seen = found
         remembered.statistics(lambda: seen)
         other = self.calibrated(model, remembered)
-        few = dataclasses.replace(self.judge, samples=self.judging.take(_FEW))
+        few = self.judge.on(_FEW)
         before, after = (few.of(one.whole).accuracy.sqnr_db for one in (static, other))
         kept = after >= before + _NOTICED
         figures = f"all in int8 {before:.1f} dB without, {after:.1f} dB with it"
@@ -226,18 +226,7 @@ class Work:
         if candidate.plan is None or not candidate.plan.weights:
             return judged
         steps = {"second-order rounding": self.static.recovered, "correction of rounded inputs": self.static.shifted}
-        for repair, make in steps.items():
-            self.progress.stage(repair)
-            judged = self.better(judged, self.judge.of(make(judged.candidate)), repair)
-        return judged
-
-    def better(self, judged: Judged, other: Judged, repair: str) -> Judged:
-        """`judged`, or `other` where that comes closer, with a note on it."""
-        before, after = judged.accuracy.sqnr_db, other.accuracy.sqnr_db
-        kept = after > before and (self.judge.holds(other) or not self.judge.holds(judged))
-        word = "kept" if kept else "not kept"
-        note = f"{repair} {word}: SQNR {before:.1f} dB without, {after:.1f} dB with it"
-        return dataclasses.replace(other if kept else judged, notes=(*judged.notes, note))
+        return self.judge.repaired(judged, steps, _FEW)
 
     def bounded(self, judged: Judged) -> Judged | None:
         """`judged` with as few groups back in float as its answers ask for; None if only all of them would do."""
