@@ -110,7 +110,7 @@ def distill(
         if where is not None:
             where.path.unlink(missing_ok=True)
         score = trainer.score(held)
-        held_back.refuse_no_gain(state, start, score)
+        held_back.refuse_no_gain(state, start, score, by_labels=step.labels > 0)
         tuned = student.clone()
         trainer.parameters.write(tuned)
         after = check(tuned, trainer, held[0], threads)

@@ -32,8 +32,11 @@ def judging(held: Samples, augmentation: Augmentation | None, seed: int) -> Samp
     return held if augmentation is None else augment.multiplied(held, augmentation, times, seed)
 
 
-def refuse_no_gain(state: State, start: Score, score: Score) -> None:
-    """Raise `BoundMissed` unless the held-back samples say clearly that it is better than it was."""
+def refuse_no_gain(state: State, start: Score, score: Score, *, by_labels: bool = False) -> None:
+    """Raise `BoundMissed` unless the held-back samples say clearly that it is better than it was.
+
+    A student that learns from labels too may well agree less with its teacher.
+    """
     remedy = "give more or other --data, or another --lr; nothing was written"
     if state.best_step == 0:
         raise BoundMissed(
@@ -43,3 +46,9 @@ def refuse_no_gain(state: State, start: Score, score: Score) -> None:
         raise BoundMissed(
             f"the gain may be chance on so few samples (held-back loss {start.loss:.4g} -> {score.loss:.4g}): {remedy}"
         )
+    if by_labels or start.agreement is None or score.agreement is None or score.agreement >= start.agreement:
+        return
+    raise BoundMissed(
+        f"the loss falls ({start.loss:.4g} -> {score.loss:.4g}), but fewer held-back answers agree with the "
+        f"teacher's ({start.agreement:.1%} -> {score.agreement:.1%}): {remedy}"
+    )

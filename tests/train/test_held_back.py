@@ -39,6 +39,13 @@ def test_a_gain_that_one_block_makes_alone_may_be_chance() -> None:
         refuse_no_gain(STATE, start, lucky)
 
 
+def test_a_lower_loss_with_fewer_equal_answers_is_no_gain() -> None:
+    start, better = score([0.2, 0.3, 0.25, 0.4]), score([0.18, 0.26, 0.23, 0.35])
+    refuse_no_gain(STATE, dataclasses.replace(start, agreement=0.9), dataclasses.replace(better, agreement=0.9))
+    with pytest.raises(BoundMissed, match=r"fewer held-back answers agree .*90.0% -> 89.0%"):
+        refuse_no_gain(STATE, dataclasses.replace(start, agreement=0.9), dataclasses.replace(better, agreement=0.89))
+
+
 def test_a_run_without_a_better_step_says_so() -> None:
     with pytest.raises(BoundMissed, match="no step of 10 did better"):
         refuse_no_gain(dataclasses.replace(STATE, best_step=0), score([1, 1]), score([1, 1]))
