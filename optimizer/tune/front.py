@@ -19,6 +19,8 @@ class Point:
 
     number: int
     key: str
+    content: str
+    """What the model computes, as a name: recipes that lead to the same model have it in common."""
     recipe: str
     """On one line, for people."""
     steps: str
@@ -43,9 +45,10 @@ def dominates(one: Sequence[float], other: Sequence[float]) -> bool:
 
 
 def front(points: Sequence[Point]) -> list[Point]:
-    """The points within the bound that no other such point dominates, the best times (or sizes) first; of equal points
-    the earliest."""
-    held = [point for point in points if point.holds]
+    """The points within the bound that no other such point dominates, the best times (or sizes) first; of equal points,
+    and of those that are one model (timed twice where two workers had it at once), the earliest."""
+    models = {point.content: point for point in sorted(points, key=lambda point: -point.number) if point.holds}
+    held = list(models.values())
     best = [one for one in held if not any(dominates(other.values, one.values) for other in held)]
     unique = {point.values: point for point in sorted(best, key=lambda point: -point.number)}
     return sorted(unique.values(), key=lambda point: point.values)

@@ -164,5 +164,5 @@ def point(number: int, record: dict[str, Any]) -> Point | None:
     """The record of a trial as a point of the front; None if it was stopped, or kept no steps."""
     if "stopped" in record or "steps" not in record:
         return None
-    names = ("key", "recipe", "steps", "params", "drop", "upper", "size", "sqnr_db", "holds")
+    names = ("key", "content", "recipe", "steps", "params", "drop", "upper", "size", "sqnr_db", "holds")
     return Point(number=number, time=record.get("time"), **{name: record[name] for name in names})

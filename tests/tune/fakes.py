@@ -29,7 +29,7 @@ def found(params: Params) -> dict[str, Any]:
     drop = 0.05 * (1 - macs) ** 2 + (coarse[str(params["quantize.calibration"])] if int8 else 0.0)
     size = macs * (0.25 if int8 else 1.0)
     return {
-        "key": repr(sorted(params.items(), key=str)), "params": dict(params),
+        "key": repr(sorted(params.items(), key=str)), "params": dict(params), "content": repr((macs, int8, drop)),
         "recipe": repr(recipe(params)), "steps": recipes.text(recipe(params)),
         "drop": drop, "upper": drop, "violation": (drop - BOUND) / BOUND, "holds": drop <= BOUND, "sqnr_db": 30.0,
         "rung": 3, "size": size, "time": size, "seconds": 0.01,

@@ -9,14 +9,14 @@ from hypothesis import strategies as st
 
 from optimizer.tune.front import Point, dominates, front, ranked
 
-POINT = Point(0, "key", "recipe", "", {}, 1.0, 0.0, 0.0, 1.0, 30.0, True)
+POINT = Point(0, "key", "content", "recipe", "", {}, 1.0, 0.0, 0.0, 1.0, 30.0, True)
 figures = st.sampled_from([0.25, 0.5, 0.75, 1.0])
 points = st.lists(st.tuples(figures, figures, figures, st.booleans()), max_size=12)
 
 
 def made(rows: list[tuple[float, float, float, bool]]) -> list[Point]:
     return [
-        dataclasses.replace(POINT, number=number, time=time, drop=drop, size=size, holds=holds)
+        dataclasses.replace(POINT, number=number, content=str(number), time=time, drop=drop, size=size, holds=holds)
         for number, (time, drop, size, holds) in enumerate(rows)
     ]
 
@@ -35,6 +35,13 @@ def test_no_point_of_the_front_is_dominated_and_every_other_is(rows: list[tuple[
 
 def test_of_equal_points_the_earliest_stands_for_all() -> None:
     assert [point.number for point in front(made([(0.5, 0.0, 0.5, True)] * 3))] == [0]
+
+
+def test_one_model_is_one_point_however_often_it_was_timed() -> None:
+    twice = [
+        dataclasses.replace(point, content="same") for point in made([(0.5, 0.0, 0.5, True), (0.25, 0.0, 0.5, True)])
+    ]
+    assert [point.number for point in front(twice)] == [0]
 
 
 def test_what_misses_the_bound_is_not_on_the_front_however_fast() -> None:
