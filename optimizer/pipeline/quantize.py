@@ -36,7 +36,7 @@ from optimizer.report.records import Latency, Result
 _RACE_SECONDS = 4.0
 _FINAL_SECONDS = 6.0
 _SENSITIVITY_SAMPLES, _FEW = 4, 48
-_NOTICED = 0.1  # decibels that scaled channels must gain: less is chance
+_NOTICED = 1.0  # decibels that scaled channels must gain: rounding wins back less than that by itself
 
 
 def quantize(
