@@ -36,6 +36,7 @@ GUESSES: tuple[Params, ...] = (
     {"quantize.mode": "auto"},
     {},
     {"quantize.everywhere": True, "quantize.max_drop": 1.0},
+    {"quantize.per_tensor": True},
     {STEPS: "prune,quantize", "prune.macs": 0.9},
     {"quantize.mode": "weights"},
     {STEPS: "prune,finetune,quantize", "prune.macs": 0.75},

@@ -30,7 +30,7 @@ from optimizer.errors import ConfigError
 from optimizer.tune.guesses import guesses
 from optimizer.tune.heartbeat import ALIVE, Pace, Watch, heartbeats, owner
 from optimizer.tune.sampler import sampler, suggest
-from optimizer.tune.space import Row, Value, ask
+from optimizer.tune.space import Params, Row, Value, ask
 
 ATTEMPTS = 3
 RECORD, ATTEMPT, ORIGIN, SURPLUS = "record", "attempt", "origin", "surplus"
@@ -150,8 +150,17 @@ class Study:
     def values(self, trial: Any) -> dict[str, Value]:
         """The values of a trial that was taken; those it had already if it was given back."""
         place = self._places[trial.number]
-        self.inner.sampler = sampler(self.seed, place, self.guesses)
+        known = [record["params"] for record in self.known() if "params" in record]
+        self.inner.sampler = sampler(self.seed, place, self.guesses, self.rows, self._best(), known)
         return ask(self.rows, lambda row: suggest(trial, row))
+
+    def _best(self) -> Params | None:
+        """The values of the trial that is best in the objective: the first of what is to be small."""
+        from optuna.trial import TrialState
+
+        done = [trial for trial in self._read if trial.state == TrialState.COMPLETE and RECORD in trial.user_attrs]
+        best = min(done, key=lambda trial: (trial.values[0], trial.number), default=None)
+        return None if best is None else dict(best.user_attrs[RECORD]["params"])
 
     def finish(self, trial: Any, record: dict[str, Any], values: Sequence[float] | None, violation: float) -> bool:
         """Tell what a trial has found; `values` are None where there are none. False if it was given to another."""

@@ -153,11 +153,12 @@ def judged(verdict: Verdict) -> dict[str, Any]:
 
 
 def values(record: dict[str, Any], settings: Tune) -> tuple[float, ...] | None:
-    """What the sampler is to make small; None where the trial did not get that far."""
+    """What the sampler is to make small, the objective first; None where the trial did not get that far."""
     if not record.get("holds"):
         return None
-    time_ = (record["time"],) if settings.objective == "latency" else ()
-    return (*time_, record["drop"], record["size"])
+    if settings.objective == "size":
+        return record["size"], record["drop"]
+    return record["time"], record["drop"], record["size"]
 
 
 def point(number: int, record: dict[str, Any]) -> Point | None:
