@@ -35,6 +35,7 @@ BASE: Params = {
 GUESSES: tuple[Params, ...] = (
     {"quantize.mode": "auto"},
     {},
+    {"quantize.per_tensor": True},
     {"quantize.everywhere": True, "quantize.max_drop": 1.0},
     {"quantize.per_tensor": True},
     {STEPS: "prune,quantize", "prune.macs": 0.9},
