@@ -35,7 +35,6 @@ BASE: Params = {
 GUESSES: tuple[Params, ...] = (
     {"quantize.mode": "auto"},
     {},
-    {"quantize.per_tensor": True},
     {"quantize.everywhere": True, "quantize.max_drop": 1.0},
     {"quantize.per_tensor": True},
     {STEPS: "prune,quantize", "prune.macs": 0.9},
