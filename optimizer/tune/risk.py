@@ -54,13 +54,13 @@ def from_margins(every: Array, before: Array, after: Array) -> Risk:
     """The risk, from the original's margins on all samples, and both models' on the samples held back."""
     errors = after - before
     shift, spread = float(errors.mean()), _deviation(errors)
-    right = (every > 0).astype(np.float64)
-    falls = right - _normal((every + shift) / spread) if spread else right - (every + shift > 0)
-    error = float(falls.std()) / math.sqrt(len(falls))
+    falls = _falls(every, shift, spread)
+    worse = _falls(every, shift - CONFIDENCE * spread / math.sqrt(errors.size), spread * _widening(errors.size))
+    error = CONFIDENCE * float(falls.std()) / math.sqrt(len(falls))
     counted = (before > 0).astype(np.float64) - (after > 0)
     least = float(counted.mean() - SURE * counted.std() / math.sqrt(len(counted)))
     drop = max(float(falls.mean()), least)
-    return Risk(drop, drop + CONFIDENCE * error)
+    return Risk(drop, drop + math.hypot(error, max(float(worse.mean() - falls.mean()), 0.0)))
 
 
 def spread(drops: Sequence[float]) -> Risk:
@@ -68,6 +68,21 @@ def spread(drops: Sequence[float]) -> Risk:
     found = np.asarray(drops, np.float64)
     error = float(found.std(ddof=1)) / math.sqrt(found.size) if found.size > 1 else 0.0
     return Risk(float(found.mean()), float(found.mean()) + CONFIDENCE * error)
+
+
+def _falls(every: Array, shift: float, spread: float) -> Array:
+    """How far each sample falls, as the probability that it is no longer right."""
+    right = (every > 0).astype(np.float64)
+    found: Array = right - (_normal((every + shift) / spread) if spread else every + shift > 0)
+    return found
+
+
+def _widening(count: int) -> float:
+    """By how much a standard deviation from `count` samples may be too small: the root of its degrees of freedom over
+    their chi-square quantile, by Wilson and Hilferty's cube."""
+    freedom = max(count - 1, 1)
+    cube = 1 - 2 / (9 * freedom) - CONFIDENCE * math.sqrt(2 / (9 * freedom))
+    return float(max(cube, 0.3) ** -1.5)
 
 
 def _deviation(errors: Array) -> float:

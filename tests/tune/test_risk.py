@@ -42,6 +42,21 @@ def test_few_samples_tell_what_many_show(noise: float) -> None:
     assert off[0] < max(0.67 * off[1], 0.01)
 
 
+@pytest.mark.parametrize("count", [10, 20, 40])
+@pytest.mark.parametrize("noise", [0.3, 0.6, 1.0])
+def test_what_a_drop_is_said_to_stay_below_it_stays_below_four_times_of_five(noise: float, count: int) -> None:
+    """... also where few samples tell how the errors spread."""
+    many = RNG.normal(2.0, 1.2, 20_000)
+    errors = RNG.normal(-0.2 * noise, noise, many.size)
+    shown = float((many > 0).mean() - (many + errors > 0).mean())
+    held = 0
+    for _ in range(200):
+        own = RNG.choice(many.size, 5 * count, replace=False)
+        few = own[:count]
+        held += risk.from_margins(many[own], many[few], many[few] + errors[few]).upper >= shown
+    assert held / 200 > 0.72
+
+
 def test_what_was_counted_cannot_be_denied() -> None:
     """Errors that are zero but for a few answers, which fall: no normal distribution, but seen all the same."""
     before = np.full(100, 10.0)
