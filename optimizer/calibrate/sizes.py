@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import onnx_ir as ir
 
@@ -14,16 +14,20 @@ from optimizer.model.ports import Feed
 def count(model: ir.Model, feed: Feed, dims: Mapping[str, int], *, threads: int = 1) -> cost.Cost:
     """`model.cost.count` for what `feed` gives; nodes in subgraphs whose sizes are open stay `unknown`."""
     found = cost.count(model, dims)
-    open_nodes = [node for node in model.graph if (node.name or node.op_type) in found.unknown]
+    sizes = seen(model, [node for node in model.graph if (node.name or node.op_type) in found.unknown], feed, threads)
+    return cost.count(model, dims, sizes) if sizes else found
+
+
+def seen(model: ir.Model, nodes: Iterable[ir.Node], feed: Feed, threads: int = 1) -> dict[str, tuple[int, ...]]:
+    """The sizes, by name, of what some nodes of `model` read and give when it runs on `feed`; none are constants."""
     wanted = {
         value.name: None
-        for node in open_nodes
+        for node in nodes
         for value in (*node.inputs, *node.outputs)
         if value is not None and value.name and value.const_value is None
     }
     if not wanted:
-        return found
+        return {}
     session = watching(model, wanted, threads=threads)
     names = [name for name in wanted if name in session.outputs]
-    sizes = {name: array.shape for name, array in values(session, feed, names, wanted)}
-    return cost.count(model, dims, sizes)
+    return {name: array.shape for name, array in values(session, feed, names, wanted)}

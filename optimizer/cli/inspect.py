@@ -71,8 +71,9 @@ def _print(found: Inspection) -> None:
     console = Console(highlight=False, soft_wrap=True)
     if not console.is_terminal:
         console = Console(highlight=False, soft_wrap=True, width=_WIDE)
+    words = "MACs, where open sizes count as 1" if found.open else "MACs"
     console.print(
-        f"{found.params:,} parameters, {found.prunable:,} of them in tensors that can shrink; {found.macs:,} MACs"
+        f"{found.params:,} parameters, {found.prunable:,} of them in tensors that can shrink; {found.macs:,} {words}"
     )
     if found.importance is not None:
         _print_importance(console, found.importance)

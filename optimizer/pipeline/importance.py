@@ -63,7 +63,7 @@ def importance(path: Path | str, run: Run | None = None, *, progress: Progress |
     work = Calibration(common.subject(path, run), Prune(sparsity=0.5, measure=False), run, progress)
     model = work.base.clone()
     axes = analyse(model)
-    scores, sizes = work.criterion(axes, model)(axes), Sizes(axes)
+    scores, sizes = work.criterion(axes, model)(axes), Sizes(axes, work.times)
     groups = [_group(axes, group, scores, sizes) for group in axes.groups]
     progress.stage("skipping blocks")
     changes = layers.worth(work.base, list(work.samples.take(layers.SAMPLES)))

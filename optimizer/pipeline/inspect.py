@@ -37,6 +37,8 @@ class Inspection:
     macs: int
     groups: tuple[GroupRow, ...]
     frozen: tuple[FrozenAxis, ...]
+    open: bool
+    """Whether the inputs leave sizes open besides the batch; they count as 1 in `macs`, since nothing is run."""
     importance: Importance | None = None
 
     def to_json(self) -> dict[str, Any]:
@@ -51,7 +53,9 @@ def inspect(path: Path | str) -> Inspection:
     axes = analyse(prepare.prepare(model))
     sizes = Sizes(axes)
     rows = tuple(_row(axes, group) for group in axes.groups)
-    return Inspection(str(path), sizes.params, sizes.prunable, sizes.macs, rows, axes.frozen())
+    inputs = (value.shape for value in model.graph.inputs if value.shape is not None)
+    left_open = any(not isinstance(dim, int) for shape in inputs for dim in shape[1:])
+    return Inspection(str(path), sizes.params, sizes.prunable, sizes.macs, rows, axes.frozen(), left_open)
 
 
 def _row(axes: Axes, group: Group) -> GroupRow:

@@ -15,6 +15,7 @@ import onnx_ir as ir
 from optimizer.calibrate.gram import Gram, enough
 from optimizer.calibrate.lstsq import Moments
 from optimizer.calibrate.run import observe
+from optimizer.calibrate.sizes import seen
 from optimizer.data.augment import BLENDING, augmented, kind_of
 from optimizer.data.padding import unpadded
 from optimizer.data.samples import Samples
@@ -26,11 +27,12 @@ from optimizer.pipeline.latency import table
 from optimizer.prune import response
 from optimizer.prune.consumers import consumers, give_biases
 from optimizer.prune.forward import HELD
-from optimizer.prune.groups import Axes, Bools
+from optimizer.prune.groups import Axes, Bools, analyse
 from optimizer.prune.importance import CRITERIA, WIDEST, Criterion, Scores, curve, informed
 from optimizer.prune.prepare import prepare
 from optimizer.prune.remove import mask, replace
 from optimizer.prune.repair import repair
+from optimizer.prune.sizes import Sizes
 from optimizer.prune.sparse import Costs
 from optimizer.prune.structured import Mend, unmended
 from optimizer.prune.times import Curve
@@ -120,6 +122,12 @@ class Calibration:
         """The samples that groups are weighed on: a quarter, which moments are not taken of; all where few."""
         few = self.samples.subset(range(3, len(self.samples), 4)) if len(self.samples) > 4 else self.samples
         return few.take(_CHECKED)
+
+    @functools.cached_property
+    def times(self) -> dict[str | None, float]:
+        """Factors for the MACs of the base's nodes, since sizes that it leaves open are not all alike."""
+        sizes = Sizes(analyse(self.base))
+        return sizes.times(seen(self.base, sizes.nodes, self.about.samples[0], self.run.threads))
 
     def feeds(self) -> Samples:
         """What repair is fitted to and, every `HELD`-th, judged by: never a changed copy of what it is fitted to."""

@@ -146,7 +146,8 @@ def _goal(work: Calibration, step: Prune, sizes: Sizes) -> Goal:
     if step.latency is not None:
         return Goal("time", lambda axes: Times(axes, work.table).of, 1.0, step.latency)
     if step.macs is not None:
-        return Goal("MACs", lambda axes: Sizes(axes).macs_of, sizes.macs, sizes.macs * step.macs)
+        whole = Sizes(sizes.axes, work.times).macs
+        return Goal("MACs", lambda axes: Sizes(axes, work.times).macs_of, whole, whole * step.macs)
     left = sizes.params - sizes.prunable * (step.sparsity or 0)
     return Goal("prunable parameters", lambda axes: Sizes(axes).params_of, sizes.prunable, left)
 

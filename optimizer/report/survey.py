@@ -73,7 +73,8 @@ def _few(names: Sequence[str]) -> str:
 
 
 def _figures(found: Document) -> list[tuple[str, str]]:
-    sizes = [("parameters", found["params"]), ("can shrink", found["prunable"]), ("MACs", found["macs"])]
+    sizes = [("parameters", found["params"]), ("can shrink", found["prunable"])]
+    sizes.append(("MACs (open sizes as 1)" if found["open"] else "MACs", found["macs"]))
     return [*((label, count(size)) for label, size in sizes), ("groups", str(len(found["groups"])))]
 
 
