@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Optional
 
@@ -55,18 +56,20 @@ def inspect(
     if importance:
         with display.progress(quiet or as_json) as progress:
             found = dataclasses.replace(found, importance=measure(source, run, progress=progress))
+    document = found.to_json()
     for path in report or []:
-        write.put(path, survey.FORMATS[path.suffix](found.to_json()))
+        write.put(path, survey.FORMATS[path.suffix](document))
     if as_json:
-        sys.stdout.write(json.dumps(found.to_json(), indent=2) + "\n")
+        sys.stdout.write(json.dumps(document, indent=2) + "\n")
     elif not quiet:
-        _print(found)
+        _print(found, document)
 
 
-def _print(found: Inspection) -> None:
+def _print(found: Inspection, document: dict[str, Any]) -> None:
     from rich.console import Console
 
     from optimizer.ops.axes import STATISTICS
+    from optimizer.report import survey
 
     console = Console(highlight=False, soft_wrap=True)
     if not console.is_terminal:
@@ -78,25 +81,16 @@ def _print(found: Inspection) -> None:
     if found.importance is not None:
         _print_importance(console, found.importance)
         return
-    groups = [(g.name, g.kind, g.size, f"{g.params:,}", _few(g.tensors)) for g in found.groups]
+    groups = [(g.name, g.kind, g.size, f"{g.params:,}", survey.few(g.tensors)) for g in found.groups]
     if groups:
         console.print(_table(("group", "kind", "size", "parameters", "ties together"), groups))
     else:
         console.print("no channel, head or neuron can go")
-    if found.frozen:
+    for listing in survey.frozen(document["frozen"]):
         console.print("\nfrozen", style="bold")
-        console.print(_table(("because", "axes", "of"), _reasons(found)))
+        console.print(_table(listing.columns, listing.rows))
     if any(STATISTICS in frozen.reason for frozen in found.frozen):
         console.print("\n`optimize prune --lossy` lets norms lose channels too; their statistics then change")
-
-
-def _reasons(found: Inspection) -> list[tuple[Any, ...]]:
-    """The axes that each reason freezes, most first."""
-    axes: dict[str, list[str]] = {}
-    for frozen in found.frozen:
-        axes.setdefault(frozen.reason, []).append(f"{frozen.tensor}.{frozen.axis}")
-    ranked = sorted(axes.items(), key=lambda item: -len(item[1]))
-    return [(reason, len(names), _few(tuple(names))) for reason, names in ranked]
 
 
 def _print_importance(console: Any, found: Importance) -> None:
@@ -128,11 +122,7 @@ def _line(scores: tuple[float, ...], most: int = 16) -> str:
     return "".join("▁▂▃▄▅▆▇█"[min(7, int(8 * mean / max(means[-1], 1e-30)))] for mean in means)
 
 
-def _few(names: tuple[str, ...], most: int = 3) -> str:
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
-
-
-def _table(columns: tuple[str, ...], rows: list[tuple[Any, ...]], whole: bool = False) -> Any:
+def _table(columns: Sequence[str], rows: Sequence[Sequence[Any]], whole: bool = False) -> Any:
     """A table whose cells are folded where it is too wide; with `whole` only those of the first column are."""
     from rich.table import Table
     from rich.text import Text

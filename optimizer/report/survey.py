@@ -24,7 +24,7 @@ _SHOWN = 3
 
 def listings(found: Document) -> list[Listing]:
     """Groups by what they are worth, blocks, groups as they are, and the axes that each reason freezes."""
-    return [*_worth(found["importance"]), *_groups(found["groups"]), *_frozen(found["frozen"])]
+    return [*_worth(found["importance"]), *_groups(found["groups"]), *frozen(found["frozen"])]
 
 
 def _worth(found: Document | None) -> Iterator[Listing]:
@@ -51,23 +51,25 @@ def lead(found: Document) -> str:
 
 def _groups(found: Sequence[Document]) -> Iterator[Listing]:
     rows: list[tuple[str, ...]] = [
-        (g["name"], g["kind"], str(g["size"]), count(g["params"]), _few(g["tensors"])) for g in found
+        (g["name"], g["kind"], str(g["size"]), count(g["params"]), few(g["tensors"])) for g in found
     ]
     if rows:
         yield Listing(f"{len(rows)} groups", ("group", "kind", "size", "parameters", "ties together"), rows)
 
 
-def _frozen(found: Sequence[Document]) -> Iterator[Listing]:
+def frozen(found: Sequence[Document]) -> Iterator[Listing]:
+    """The axes that each reason freezes, most first; nothing where there are none."""
     axes: dict[str, list[str]] = {}
     for one in found:
         axes.setdefault(one["reason"], []).append(f"{one['tensor']}.{one['axis']}")
     ranked = sorted(axes.items(), key=lambda item: -len(item[1]))
     if ranked:
-        rows: list[tuple[str, ...]] = [(reason, str(len(names)), _few(names)) for reason, names in ranked]
+        rows: list[tuple[str, ...]] = [(reason, str(len(names)), few(names)) for reason, names in ranked]
         yield Listing(f"{len(found)} axes are frozen", ("because", "axes", "of"), rows)
 
 
-def _few(names: Sequence[str]) -> str:
+def few(names: Sequence[str]) -> str:
+    """The first names, and how many more there are."""
     more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
     return ", ".join(names[:_SHOWN]) + more
 
