@@ -37,7 +37,7 @@ import onnx_ir as ir
 
 from optimizer.train.constants import Constant
 from optimizer.train.dtypes import FLOATS, RANGES, channels_last, to_torch
-from optimizer.train.rows.packed import block_zeros, unpacked
+from optimizer.train.rows.packed import block_zeros, by_gate, unpacked
 from optimizer.train.rows.quantized import fit
 from optimizer.train.slots import Bias, Integer, Product, Scale, ScaleSlot, Slot
 from optimizer.train.table import Tensor, key
@@ -47,12 +47,12 @@ BLOCKS, LSTM = "com.microsoft::MatMulNBits", "com.microsoft::DynamicQuantizeLSTM
 SCALES = {
     "QuantizeLinear": (1,), "DequantizeLinear": (1,), "com.microsoft::QuantizeLinear": (1,),
     "com.microsoft::DequantizeLinear": (1,), "QLinearConv": (1, 4, 6), "QLinearMatMul": (1, 4, 6),
-    "com.microsoft::MatMulNBits": (2,), "com.microsoft::DynamicQuantizeMatMul": (2,),
+    BLOCKS: (2,), "com.microsoft::DynamicQuantizeMatMul": (2,),
     "com.microsoft::QLinearAdd": (1, 4, 6), "com.microsoft::QLinearMul": (1, 4, 6),
-    "com.microsoft::QGemm": (1, 4, 7), "com.microsoft::QLinearConcat": (0,),
+    GEMM: (1, 4, 7), "com.microsoft::QLinearConcat": (0,),
     **{f"com.microsoft::QLinear{op}": (1, 3) for op in
        ("Sigmoid", "LeakyRelu", "Softmax", "AveragePool", "GlobalAveragePool")},
-    "com.microsoft::MatMulIntegerToFloat": (2, 3), "com.microsoft::DynamicQuantizeLSTM": (8, 10),
+    "com.microsoft::MatMulIntegerToFloat": (2, 3), LSTM: (8, 10),
 }  # fmt: skip
 DATA: dict[str, tuple[tuple[int, int | None, int, int | None], ...]] = {
     "DequantizeLinear": ((0, 1, 2, None),),
@@ -61,11 +61,11 @@ DATA: dict[str, tuple[tuple[int, int | None, int, int | None], ...]] = {
     "QLinearMatMul": ((3, 4, 5, -1),),
     "MatMulInteger": ((1, None, 3, -1),),
     "ConvInteger": ((1, None, 3, 0),),
-    BLOCKS: ((1, 2, 3, 0),),
+    BLOCKS: ((1, 2, 3, None),),
     "com.microsoft::DynamicQuantizeMatMul": ((1, 2, 3, -1),),
     "com.microsoft::MatMulIntegerToFloat": ((1, 3, 5, -1),),
     GEMM: ((3, 4, 5, None),),
-    LSTM: ((1, 8, 9, -1), (2, 10, 11, -1)),
+    LSTM: ((1, 8, 9, None), (2, 10, 11, None)),
 }
 BIASED = {"Conv": 2, "ConvTranspose": 2, "Gemm": 2}
 """Operators whose kernel adds an int32 bias, and the position of that input."""
@@ -191,7 +191,7 @@ class Encoded:
         if scale is not None and by is None:
             return None
         if key(node) == BLOCKS and by is not None:
-            return self._blocks(node, constant, by)
+            return self._blocks(node, constant, by, zero)
         q = to_torch(self.torch, constant.array()).float()
         step = self._scale(by) if by is not None else self._pseudo(q)
         return self._integer(constant, q, self._zero(node, zero, q, axis), lambda: _fitted(node, step(), q, axis))
@@ -202,11 +202,11 @@ class Encoded:
             return self.torch.zeros(())
         return _fitted(node, to_torch(self.torch, constant.array()).float(), q, axis)
 
-    def _blocks(self, node: ir.Node, constant: Constant, by: Constant) -> Slot | None:
+    def _blocks(self, node: ir.Node, constant: Constant, by: Constant, index: int) -> Slot:
         """Case 7. What fills up the last block has no influence and stays."""
         bits = node.attributes.get_int("bits", 4)
         q = unpacked(self.torch, to_torch(self.torch, constant.array()), bits).float()
-        stored, scale = self._constant(node, 3), self._scale(by)
+        stored, scale = self._constant(node, index), self._scale(by)
         zero = None if stored is None else to_torch(self.torch, stored.array())
         rows, blocks = q.shape[:2]
         zeros = block_zeros(self.torch, zero, rows, blocks, bits)
@@ -239,7 +239,7 @@ class Encoded:
 def _fitted(node: ir.Node, parameter: Tensor, q: Tensor, axis: int | None) -> Tensor:
     """A scale or zero point shaped to broadcast over the integers `q` that it belongs to."""
     if key(node) == LSTM:
-        return parameter.reshape(len(q), 1, -1)
+        return by_gate(parameter, q)
     if key(node) == GEMM:
         axis = 0 if node.attributes.get_int("transB", 0) else 1
     axis = node.attributes.get_int("axis", 1) if axis is None else axis

@@ -50,10 +50,9 @@ def inlined(model: ir.Model) -> ir.Model:
     return copy
 
 
-def missing_rows(model: ir.Model, wanted: Sequence[str] = ()) -> list[str]:
-    """The ops of `model` (functions inlined, subgraphs included) that the values `wanted` (none: the outputs) need and
-    no row covers, sorted."""
-    return sorted({key(node) for node in _deep(_needed(inlined(model).graph, wanted))} - set(ROWS))
+def missing_rows(model: ir.Model) -> list[str]:
+    """The ops of `model` (functions inlined, subgraphs included) that its outputs need and no row covers, sorted."""
+    return _without_row(_needed(inlined(model).graph))
 
 
 class Evaluator:
@@ -63,14 +62,14 @@ class Evaluator:
     """
 
     def __init__(self, model: ir.Model, wanted: Sequence[str] = ()) -> None:
-        if missing := missing_rows(model, wanted):
+        self.model = inlined(model)
+        self.nodes = _needed(self.model.graph, wanted)
+        if missing := _without_row(self.nodes):
             raise Unsupported(
                 f"no gradients for the ops {', '.join(missing)}: the model cannot be trained through them "
                 "(--outputs chooses what to learn from)"
             )
         self.torch = import_torch()
-        self.model = inlined(model)
-        self.nodes = _needed(self.model.graph, wanted)
         self.wanted = list(wanted) or [value.name or "" for value in self.model.graph.outputs]
         self._constants: dict[ir.Value, Tensor] = {}
         self._last: dict[ir.Graph, list[list[ir.Value]]] = {}
@@ -169,7 +168,11 @@ def _computed(call: Call, row: Row, inputs: list[Any]) -> Sequence[Any]:
     return found if isinstance(found, tuple) else (found,)
 
 
-def _needed(graph: ir.Graph, wanted: Sequence[str]) -> list[ir.Node]:
+def _without_row(nodes: Sequence[ir.Node]) -> list[str]:
+    return sorted({key(node) for node in _deep(nodes)} - set(ROWS))
+
+
+def _needed(graph: ir.Graph, wanted: Sequence[str] = ()) -> list[ir.Node]:
     """The nodes of `graph` that the values `wanted` (none: all outputs) are computed from, in order."""
     seen: set[ir.Node] = set()
     made = {value.name: value for node in graph for value in node.outputs}

@@ -85,7 +85,7 @@ class Loop:
         if earlier is not None:
             state = earlier
             self._restore(state)
-        self.reached = int(self._progress(state) * EVALUATIONS + 1e-9)
+        self.reached = self._judgements(state)
         begun, saved, cost = time.monotonic() - state.seconds, time.monotonic(), 0.0
         recent: list[float] = []
         while state.step < self.steps and state.stale < self.step.patience and not self._late(state):
@@ -112,9 +112,13 @@ class Loop:
         by_time = 0.0 if self.step.minutes is None else state.seconds / (60 * self.step.minutes)
         return max(state.step / self.steps, by_time)
 
+    def _judgements(self, state: State) -> int:
+        """How many there should have been by now."""
+        return int(self._progress(state) * EVALUATIONS + 1e-9)
+
     def _due(self, state: State) -> bool:
         """Whether the weights are to be judged: `EVALUATIONS` times, evenly, and at the end."""
-        reached = int(self._progress(state) * EVALUATIONS + 1e-9)
+        reached = self._judgements(state)
         due = reached > self.reached or state.step == self.steps or self._late(state)
         self.reached = reached
         return due

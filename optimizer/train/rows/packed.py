@@ -36,6 +36,11 @@ def block_zeros(torch: Any, zero: Tensor, rows: int, blocks: int, bits: int) -> 
     return unpacked(torch, zero.reshape(rows, -1), bits)[:, :blocks, None].float()
 
 
+def by_gate(parameter: Tensor, q: Tensor) -> Tensor:
+    """A scale or zero point of DynamicQuantizeLSTM, one number or one per column, shaped for its weight `q`."""
+    return parameter.reshape(len(q), 1, -1)
+
+
 def matmul_n_bits(at: Call, a: Tensor, b: Tensor, scale: Tensor, zero: Tensor = None, groups: Tensor = None,
                   bias: Tensor = None) -> Tensor:  # fmt: skip
     if groups is not None:
@@ -64,8 +69,7 @@ def dynamic_quantize_lstm(
     w_scale: Tensor, w_zero: Tensor, r_scale: Tensor, r_zero: Tensor,
 ) -> tuple[Tensor, ...]:  # fmt: skip
     def real(q: Tensor, scale: Tensor, zero: Tensor) -> Tensor:
-        each = (len(q), 1, -1)
-        return ((q.float() - zero.float().reshape(each)) * scale.reshape(each)).transpose(1, 2)
+        return ((q.float() - by_gate(zero.float(), q)) * by_gate(scale, q)).transpose(1, 2)
 
     return lstm(at, x, real(w, w_scale, w_zero), real(r, r_scale, r_zero), bias, lengths, h0, c0, p)
 
