@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx_ir as ir
@@ -13,6 +14,8 @@ import pytest
 from optimizer.model import io
 from tests.cli.runner import ARRAYS, NET, optimize
 from tests.quantize.nets import build, normal, ops
+
+Made = dict[str, tuple[dict[str, Any], ir.Model]]
 
 SHARED = ["--data", "data.npz", "--json"]
 
@@ -45,22 +48,24 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def made(folder: Path) -> dict[str, tuple[Counter[str], ir.Model]]:
-    """What became of the nodes, and the file, by the name of the options."""
+def made(folder: Path) -> Made:
+    """The JSON document and the file, by the name of the options."""
     found = {}
     for name, options in GOOD.items():
         done = optimize("quantize", "net.onnx", *SHARED, "-o", f"{name}.onnx", *options, folder=folder)
         assert done.returncode == 0, f"{name}: {done.stderr}"
-        nodes = json.loads(done.stdout)["nodes"]
-        found[name] = Counter(f"{node['op']} {node['action']}" for node in nodes), io.load(folder / f"{name}.onnx")
+        found[name] = json.loads(done.stdout), io.load(folder / f"{name}.onnx")
     return found
 
 
-Made = dict[str, tuple[Counter[str], ir.Model]]
+def became(document: dict[str, Any]) -> Counter[str]:
+    """How many nodes of an operator became what."""
+    return Counter(f"{node['op']} {node['action']}" for node in document["nodes"])
 
 
 def test_only_what_was_asked_for_becomes_int8_with_one_scale_per_weight(made: Made) -> None:
-    nodes, model = made["static"]
+    document, model = made["static"]
+    nodes = became(document)
     assert (nodes["Conv int8"], nodes["Gemm int8"]) == (2, 0)
     scales = [value for name, value in model.graph.initializers.items() if name.endswith("weight_scale")]
     assert len({scale.const_value.numpy().max() for scale in scales}) == len(scales)  # type: ignore[union-attr]
@@ -69,7 +74,8 @@ def test_only_what_was_asked_for_becomes_int8_with_one_scale_per_weight(made: Ma
 
 
 def test_dynamic_form_leaves_convolutions_in_float(made: Made) -> None:
-    nodes, model = made["dynamic"]
+    document, model = made["dynamic"]
+    nodes = became(document)
     assert nodes["Gemm dynamic"] == 1
     assert not nodes["Conv int8"] + nodes["Conv weights"]
     assert ops(model)["DynamicQuantizeLinear"] == 1
@@ -89,9 +95,12 @@ def test_bytes_go_in_and_come_out(made: Made) -> None:
     assert code["zero_point"] == pytest.approx(0.5 * 255)
 
 
-def test_few_samples_are_multiplied_and_fixed_to_one_size(made: Made) -> None:
-    nodes, _ = made["samples"]
-    assert nodes["Conv int8"] == 2
+def test_few_samples_are_multiplied_and_judged_as_asked_for(made: Made) -> None:
+    document, _ = made["samples"]
+    judged = document["accuracy"]
+    assert became(document)["Conv int8"] == 2
+    assert "6 samples were augmented (noise=0.05) to 60" in document["steps"]
+    assert (judged["metric"], judged["samples"], document["machine"]["threads"]) == ("sqnr", 2, 2)
 
 
 @pytest.mark.parametrize("options", BAD)

@@ -88,6 +88,16 @@ def test_markdown_holds_the_table_the_gates_and_the_warnings() -> None:
     assert "2 thread" in text
 
 
+def test_tensors_that_int8_cuts_off_much_of_are_listed() -> None:
+    tensors = [
+        {"tensor": "a", "clipped": 0.25, "range": [-1.0, 1.0], "seen": [-2.5, 1.0]},
+        {"tensor": "b", "clipped": 0.0099, "range": [0.0, 1.0], "seen": [0.0, 1.1]},
+    ]
+    (listing,) = why.listings(bare(details={"saturation": {"tensors": tensors}}))
+    assert listing.title.endswith("of 2")
+    assert listing.rows == [("a", "25.0%", "-1 .. 1", "-2.5 .. 1")]
+
+
 def test_markdown_tables_have_as_many_cells_as_columns() -> None:
     lines = markdown([full()]).splitlines()
     for number, line in enumerate(lines):

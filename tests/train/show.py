@@ -67,7 +67,7 @@ def _held(model: ir.Model, array: Array, name: str) -> ir.Value:
 
 
 def restarted(model: ir.Model, seed: int) -> ir.Model:
-    """`model` with random weights of the usual spread, 1 / sqrt(inputs of each output)."""
+    """`model` with random weights of the usual spread, sqrt(2 / inputs of each output)."""
     model, random = model.clone(), np.random.default_rng(seed)
     for constant in weights(model).values():
         shape = constant.array().shape
