@@ -1,7 +1,7 @@
 """The application: its commands, and the exit statuses of the contract.
 
 0 done and within bounds, 1 a bound or gate was missed, 2 bad usage, file, data or configuration, 3 our own fault.
-A command's module is imported only when its arguments are parsed, and what computes only when it runs.
+Commands are thin: what computes is imported only when one of them runs.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import sys
 import traceback
 from collections.abc import Callable
-from importlib.metadata import version
 
 import typer
 
@@ -42,6 +41,8 @@ for _name, _function in COMMANDS.items():
 
 def _print_version(wanted: bool) -> None:
     if wanted:
+        from importlib.metadata import version
+
         typer.echo(f"optimize {version('optimize-onnx')}")
         raise typer.Exit
 
