@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 from optimizer import recipe as recipes
@@ -18,6 +19,7 @@ from optimizer.tune.worker import work
 QUICK = Pace(beat=0.2, grace=1.5, look=0.05)
 ROWS = space(train=False, timed=False)
 BOUND = 0.01
+PATIENCE = 120.0
 IDENTITY = {"model": "m", "bound": BOUND}
 
 
@@ -47,6 +49,14 @@ def quality(of: Study) -> float:
 
 def study(place: str, name: str = "s", seed: int = 0, pace: Pace = QUICK, values: int = 2) -> Study:
     return Study(open_storage(place), name, ROWS, seed, values, IDENTITY, pace)
+
+
+def until(holds: Callable[[], bool]) -> None:
+    """Wait for something that must come."""
+    end = time.monotonic() + PATIENCE
+    while not holds():
+        assert time.monotonic() < end
+        time.sleep(0.05)
 
 
 def search(place: str, total: int, seconds: float = 0.0, seed: int = 0, name: str = "s") -> None:

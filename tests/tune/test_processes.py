@@ -7,8 +7,7 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +15,11 @@ import pytest
 
 from optimizer.tune.heartbeat import gone
 from tests.cli.runner import ROOT
-from tests.tune import small
+from tests.tune import fakes, small
 
 pytest.importorskip("optuna")
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals")
 COMMAND = ("tune", "m.onnx", "--data", "d.npz", "--max-drop", "50%", "--objective", "size", "--cache", "cache")
-PATIENCE = 120.0
 
 
 @pytest.fixture
@@ -37,13 +35,6 @@ def begun(folder: Path, *arguments: object) -> subprocess.Popen[bytes]:
             [sys.executable, "-m", "optimizer", *map(str, (*COMMAND, *arguments))], cwd=folder, start_new_session=True,
             env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=out, stderr=err,
         )  # fmt: skip
-
-
-def until(found: Callable[[], bool]) -> None:
-    end = time.monotonic() + PATIENCE
-    while not found():
-        assert time.monotonic() < end
-        time.sleep(0.05)
 
 
 def trials(folder: Path) -> list[Any]:
@@ -67,9 +58,9 @@ def workers(folder: Path) -> set[str]:
 
 def test_ctrl_c_leaves_the_study_prints_the_front_and_writes_the_best(folder: Path) -> None:
     process = begun(folder, "--workers", 2, "--trials", 200, "--report", "r.json")
-    until(lambda: len(workers(folder)) == 2 and finished(folder) >= 2)
+    fakes.until(lambda: len(workers(folder)) == 2 and finished(folder) >= 2)
     os.killpg(process.pid, signal.SIGINT)
-    assert process.wait(PATIENCE) == 0
+    assert process.wait(fakes.PATIENCE) == 0
     told = json.loads((folder / "r.json").read_text())
     assert told["details"]["interrupted"]
     assert len(told["details"]["trials"]) == finished(folder)
@@ -78,23 +69,23 @@ def test_ctrl_c_leaves_the_study_prints_the_front_and_writes_the_best(folder: Pa
     assert "front" in out
     assert (folder / "m.tuned.onnx").exists()
     assert "[[steps]]" in (folder / "optimize.toml").read_text()
-    until(lambda: all(gone(worker) for worker in workers(folder)))
+    fakes.until(lambda: all(gone(worker) for worker in workers(folder)))
     assert not [trial for trial in trials(folder) if trial.state.name == "RUNNING"]
 
 
 def test_helpers_of_a_killed_search_end(folder: Path) -> None:
     process = begun(folder, "--workers", 2, "--trials", 200)
-    until(lambda: len(workers(folder)) == 2)
+    fakes.until(lambda: len(workers(folder)) == 2)
     process.kill()
-    process.wait(PATIENCE)
-    until(lambda: all(gone(worker) for worker in workers(folder)))
+    process.wait(fakes.PATIENCE)
+    fakes.until(lambda: all(gone(worker) for worker in workers(folder)))
 
 
 def test_ctrl_c_before_anything_was_found_says_so(folder: Path) -> None:
     process = begun(folder, "--trials", 5)
-    until(lambda: bool(trials(folder)))
+    fakes.until(lambda: bool(trials(folder)))
     process.send_signal(signal.SIGINT)
-    assert process.wait(PATIENCE) in (0, 1)
+    assert process.wait(fakes.PATIENCE) in (0, 1)
     if not finished(folder):
         assert "none of 0 trials" in (folder / "stderr").read_text()
         assert not (folder / "m.tuned.onnx").exists()
