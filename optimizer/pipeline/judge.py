@@ -55,10 +55,12 @@ class Judge:
     def repaired(self, judged: Judged, steps: Mapping[str, Callable[[Candidate], Candidate]], count: int) -> Judged:
         """`judged` after those of `steps`, by name, that bring `count` samples' outputs closer, judged on all."""
         few = self.on(count)
-        best = dataclasses.replace(few.of(judged.candidate), notes=judged.notes)
+        best = judged if few is self else dataclasses.replace(few.of(judged.candidate), notes=judged.notes)
         for name, make in steps.items():
             self.progress.stage(name)
             best = few.better(best, few.of(make(best.candidate)), name)
+        if few is self:
+            return best
         whole = judged if best.candidate is judged.candidate else self.of(best.candidate)
         if self.holds(judged) and not self.holds(whole):
             return dataclasses.replace(judged, notes=(*judged.notes, "repairs not kept: other samples lose by them"))
