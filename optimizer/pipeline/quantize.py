@@ -11,7 +11,6 @@ seen; the length of that list is found by bisection.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
 from pathlib import Path
 
 import onnx_ir as ir
@@ -186,13 +185,13 @@ class Work:
         everything = static.whole
         with self.timing.alone:
             self.costs = static.measured_costs(everything, list(self.calibration.take(common.TIMED_SAMPLES)))
-        found = [everything, *self.placements({})]
+        found = [everything, *self.placements()]
         return found if mode == "static" else [*found, static.dynamic(), static.stored()]
 
-    def placements(self, held: Mapping[str, str]) -> list[Candidate]:
+    def placements(self) -> list[Candidate]:
         """Placed by the costs of the table and by those measured."""
-        table = self.static.placed("placed by the cost table", self.static.table_costs(), held)
-        return [table, self.static.placed("placed by measured costs", self.costs, held)]
+        table = self.static.placed("placed by the cost table", self.static.table_costs())
+        return [table, self.static.placed("placed by measured costs", self.costs)]
 
     def ranked(self, useful: list[Candidate]) -> list[Candidate]:
         """The fastest first. Those that the first race cannot tell from its winner run once more, for twice as long."""

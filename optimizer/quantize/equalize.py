@@ -143,7 +143,7 @@ def _best(region: Region, seen: Mapping[str, Channels], outputs: Mapping[str, st
     if not all(_told(slot, seen, outputs) for slot in region.taken):
         return None
     consumers = [_consumer(slot, region, seen, outputs) for slot in region.taken]
-    reach, weight = _reach(region, consumers), _weight(region, consumers)
+    reach, weight = _reach(consumers), _weight(region, consumers)
     bounds = _bounds(region, seen)
     if bounds is None or not np.isfinite(reach).all() or not reach.any():
         return None
@@ -237,7 +237,7 @@ def _cost(consumers: Sequence[_Consumer], scales: Array) -> float:
     return total
 
 
-def _reach(region: Region, consumers: Sequence[_Consumer]) -> Array:
+def _reach(consumers: Sequence[_Consumer]) -> Array:
     """The largest magnitude seen in each channel; where that is nothing, the smallest of the others."""
     found = np.max([np.maximum(-one.low, one.high) for one in consumers], axis=0)
     return _filled(found)

@@ -79,14 +79,10 @@ def narrow(
 
 def _shorten(editor: Editor, value: ir.Value, short: Array) -> None:
     """Let a Cast of `short` stand for the constant `value`."""
-    graph, uses = editor.model.graph, tuple(value.uses())
+    graph = editor.model.graph
     kept = editor.constant(short, f"{value.name}_half")
-    cast = ir.node("Cast", [kept], {"to": ir.DataType.FLOAT}, name=editor.fresh(f"{value.name}_Widen"))
-    cast.outputs[0].name, cast.outputs[0].type = editor.fresh(f"{value.name}_wide"), value.type
-    cast.outputs[0].shape = value.shape
-    graph.insert_before(graph[0], cast)
-    for use in uses:
-        use.node.replace_input_with(use.idx, cast.outputs[0])
+    wide = editor.insert(graph[0], "Cast", [kept], {"to": ir.DataType.FLOAT}, value, f"{value.name}_wide")
+    editor.replace(value, wide)
     del graph.initializers[value.name or ""]
 
 
