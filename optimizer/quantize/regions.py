@@ -39,7 +39,7 @@ _POOLS = frozenset({"MaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxPoo
 
 @dataclasses.dataclass(frozen=True)
 class Slot:
-    """Input `index` of `node`, a constant, and the channel of each of its elements: shape as the constant's."""
+    """Input `index` of `node`, a constant, and the channel of each of its elements, broadcast."""
 
     node: ir.Node
     index: int

@@ -9,7 +9,10 @@ before are known of all samples, since the original learnt from none of them. Wi
     P(right after | margin m) = Φ((m + mean(e)) / sd(e))
     fall of a sample          = [m > 0] - P(right after)
     drop                      = mean fall over all samples, but at least what was counted less two standard errors
-    upper                     = drop + CONFIDENCE · standard error over samples
+    upper                     = drop + √(A² + B²)
+
+A is CONFIDENCE standard errors of the mean fall over samples; B is by how much more the mean falls where mean(e) lies
+CONFIDENCE standard errors lower and sd(e) is as large as it may be, seen from so few errors.
 
 Cases: scores that are probabilities are compared by their logarithms; without error nothing falls; one single sample
 has no spread, so its error itself stands for it. Metrics that are no shares of right answers are judged by parts of
