@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from contextlib import nullcontext
 from pathlib import Path
+from unittest.mock import Mock
 
 import onnx_ir as ir
 import pytest
@@ -17,6 +18,7 @@ from optimizer.pipeline.common import Silent
 from optimizer.pipeline.memory import Memory
 from optimizer.pipeline.placing import place
 from optimizer.pipeline.prune import prune
+from optimizer.quantize import statistics
 from optimizer.recipe import Prune, Quantize, Run, parse, text
 from tests.cli.runner import write_data, write_model
 
@@ -95,11 +97,16 @@ def test_what_calibration_saw_is_remembered_for_the_same_samples_only(folder: Pa
     assert memory.of(about, Quantize(), Run(data=run.data, seed=1)) is not known
 
 
-def test_a_model_made_with_a_memory_is_the_same(folder: Path) -> None:
+def test_a_model_made_with_a_memory_is_the_same_and_calibrated_once(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     memory, run = Memory(), Run(data=str(folder / "data.npz"))
+    gather = Mock(side_effect=statistics.gather)
+    monkeypatch.setattr(statistics, "gather", gather)
     for method in ("minmax", "mse"):
         step = Quantize(mode="static", calibration=method, recover="none", measure=False)  # type: ignore[arg-type]
         pipeline.quantize(folder / "net.onnx", step, run, output=folder / f"{method}.onnx", memory=memory)
+    assert gather.call_count == 1
     assert content(io.load(folder / "mse.onnx")) == made(folder, step)
 
 

@@ -17,6 +17,10 @@ SLOPE = {"slope": np.full((1, 1, 1), 0.25, np.float32)}
     [
         ("y = HardSwish(x)", {}, 17, {"HardSigmoid": 1, "Mul": 1}),
         ("h = HardSwish(x)  y = Relu(h)", {}, 17, {"HardSigmoid": 1, "Mul": 1, "Relu": 1}),
+        ("y = Swish(x)", {}, 24, {"Sigmoid": 1, "Mul": 1}),
+        ("y = Swish <alpha = 1.5> (x)", {}, 24, {"Swish": 1}),
+        ("y = com.microsoft.QuickGelu <alpha = 1.0> (x)", {}, 17, {"Sigmoid": 1, "Mul": 1}),
+        ("y = com.microsoft.QuickGelu(x)", {}, 17, {"QuickGelu": 1}),
         ("y = PRelu(x, slope)", SLOPE, 17, {"LeakyRelu": 1}),
         ("y = PRelu(x, slope)", {"slope": normal(3, 1, 1)}, 17, {"PRelu": 1}),
     ],
@@ -25,6 +29,7 @@ def test_an_operator_is_spelled_out(
     body: str, given: dict[str, np.ndarray], opset: int, wanted: dict[str, int]
 ) -> None:
     model = build(f"g (float[1,3,4,4] x) => (float[1,3,4,4] y) {{ {body} }}", given, opset=opset)
+    model.opset_imports["com.microsoft"] = 1
     names = [node.name for node in model.graph]
     after = spelled_out(model)
     assert ops(after) == wanted

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
+from pathlib import Path
+
 import pytest
 
+from optimizer.pipeline.common import Silent
+from optimizer.recipe import Run
+from optimizer.tune.build import Builder
 from optimizer.tune.guesses import complete
+from optimizer.tune.judge import Judge
+from optimizer.tune.search import prepare
 from optimizer.tune.space import STEPS, Params, space
-from optimizer.tune.trial import hopeless
-from tests.tune import fakes
+from optimizer.tune.trial import carry_out, hopeless
+from tests.tune import fakes, small
 
 ROWS = space(train=True, timed=True)
 BOTH, TRAINED = "prune,quantize", "prune,finetune,quantize"
@@ -45,3 +53,22 @@ def test_what_prunes_more_than_a_recipe_that_missed_clearly_is_not_built() -> No
 )
 def test_anything_else_is_tried(asked: Params, known: Params, by: float) -> None:
     assert hopeless(asked, [missed(known, by)]) is None
+
+
+@pytest.mark.parametrize("alike", ["key", "content"])
+def test_a_recipe_or_a_model_that_is_known_is_not_judged_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, alike: str
+) -> None:
+    small.made(tmp_path)
+    settings = dataclasses.replace(small.BY_SIZE, cache=tmp_path / "cache")
+    bench = prepare(tmp_path / "m.onnx", settings, Run(data=str(tmp_path / "d.npz")))
+    asked = complete(ROWS, {"quantize.mode": "weights"})
+    first = carry_out(bench, asked, [], Silent())
+    assert first["holds"]
+    monkeypatch.setattr(Judge, "climb", None)
+    if alike == "key":
+        monkeypatch.setattr(Builder, "build", None)
+    known = {**first, **{name: "another" for name in ("key", "content") if name != alike}}
+    again = carry_out(bench, asked, [known], Silent())
+    figures = ("drop", "upper", "violation", "holds", "size")
+    assert [again[name] for name in figures] == [first[name] for name in figures]
