@@ -16,6 +16,7 @@ from collections.abc import Iterable, Sequence
 from optimizer.bench.layers import Layer, Layers
 from optimizer.bench.subject import Subject, dims
 from optimizer.bench.yardstick import Peak
+from optimizer.model.ports import Feed
 from optimizer.runtime.profile import NodeTime, profile
 from optimizer.runtime.session import Options
 
@@ -66,10 +67,15 @@ class Attribution:
     peak: Peak
 
 
-def attribute(first: Subject, second: Subject, threads: int, typical: float, peak: Peak) -> Attribution:
-    """Profile both models, on their first samples; `typical` is the baseline's latency in milliseconds."""
-    runs = min(max(RUNS[0], round(SECONDS * 1e3 / typical)), RUNS[1])
-    before, after = (_sides(subject, threads, runs, peak) for subject in (first, second))
+def attribute(
+    pair: tuple[Subject, Subject], typical: tuple[float, float], peak: Peak, *, threads: int = 1, batch: int = 1
+) -> Attribution:
+    """Profile both models, on what was timed; `typical` are their latencies by the clock in milliseconds."""
+    runs = min(max(RUNS[0], round(SECONDS * 1e3 / typical[0])), RUNS[1])
+    before, after = (
+        _sides(subject, subject.timed(batch), 1e3 * latency, threads, runs, peak)
+        for subject, latency in zip(pair, typical, strict=True)
+    )
     layers = tuple(
         LayerTime(name, op_type, _side(before, name), _side(after, name))
         for name, op_type in {name: op_type for name, (op_type, _) in {**after, **before}.items()}.items()
@@ -77,13 +83,14 @@ def attribute(first: Subject, second: Subject, threads: int, typical: float, pea
     return Attribution(_by_op(layers), layers, (_total(before), _total(after)), peak)
 
 
-def _sides(subject: Subject, threads: int, runs: int, peak: Peak) -> dict[str, tuple[str, Side]]:
+def _sides(
+    subject: Subject, timed: Sequence[Feed], near: float, threads: int, runs: int, peak: Peak
+) -> dict[str, tuple[str, Side]]:
     """Per layer its operator and what it costs, in order of execution."""
-    timed = subject.timed(1)
     feeds = [timed[number % len(timed)] for number in range(runs)]
     layers = Layers(subject.model, dims(subject.model, feeds[0]))
     found: dict[str, tuple[Layer, list[NodeTime]]] = {}
-    for node in profile(subject.path, feeds, Options(threads=threads)):
+    for node in profile(subject.path, feeds, Options(threads=threads), near):
         layer = layers.of(node)
         found.setdefault(layer.name, (layer, []))[1].append(node)
     return {name: (layer.op_type, _summed(layer, nodes, peak)) for name, (layer, nodes) in found.items()}

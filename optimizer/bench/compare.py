@@ -131,7 +131,7 @@ class _Measured:
             load_ms=_typical(starts, lambda start: start.load * 1e3, float),
             first_run_ms=_typical(starts, lambda start: start.first_run * 1e3, float),
             warnings=(*self._warnings(pair), *(accuracy.doubts if accuracy else ())),
-            details=self._details(lane) | self._why(pair),
+            details=self._details(lane) | self._why(pair, lane),
         )
 
     def _rate(self, lane: int) -> float:
@@ -151,12 +151,13 @@ class _Measured:
             "same_model_twice": {"speedup": same.speedup, "ci95": [same.lo, same.hi]},
         }
 
-    def _why(self, pair: tuple[Subject, Subject]) -> dict[str, Any]:
+    def _why(self, pair: tuple[Subject, Subject], lane: int) -> dict[str, Any]:
         if self.peak is None:
             return {}
         self.progress.stage("profiling")
-        typical, threads = self.race.times.quantiles(0).p50, self.where.threads
-        found = {"per_op": to_json(attribute(*pair, threads, typical, self.peak))}
+        times, threads = self.race.times, self.where.threads
+        typical = times.quantiles(0).p50, times.quantiles(lane).p50
+        found = {"per_op": to_json(attribute(pair, typical, self.peak, threads=threads, batch=self.step.batch))}
         if pair[0] is pair[1]:
             return found
         self.progress.stage("comparing inner tensors")

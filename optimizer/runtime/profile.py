@@ -40,11 +40,14 @@ class NodeTime:
     """Whether it reads 8-bit integers."""
 
 
-def profile(source: Source, feeds: Sequence[Feed], options: Options | None = None) -> list[NodeTime]:
+def profile(
+    source: Source, feeds: Sequence[Feed], options: Options | None = None, near: float | None = None
+) -> list[NodeTime]:
     """Where a model's time goes: one `NodeTime` per executed node, in order of execution, over one run per feed.
 
     The first feed is run once more before them, to warm up. `options.profile` is ignored: the trace goes to a
-    temporary folder.
+    temporary folder. The means are those of typical runs: the middle half, or, if a clock has told what a run
+    takes (`near`, in microseconds), the half whose nodes take about that.
     """
     with tempfile.TemporaryDirectory(prefix="optimize-") as folder:
         traced = dataclasses.replace(options or Options(), profile=Path(folder) / "trace")
@@ -52,10 +55,10 @@ def profile(source: Source, feeds: Sequence[Feed], options: Options | None = Non
         for feed in (feeds[0], *feeds):
             session.run(feed)
         events = json.loads(Path(session.raw.end_profiling()).read_text())
-    return node_times(events)
+    return node_times(events, near)
 
 
-def node_times(events: Iterable[Event]) -> list[NodeTime]:
+def node_times(events: Iterable[Event], near: float | None = None) -> list[NodeTime]:
     """Node times from a trace's events; the first run in it is the warm-up and does not count."""
     listed = list(events)
     starts = sorted(event["ts"] for event in listed if event.get("cat") == "Session" and event["name"] == "model_run")
@@ -65,18 +68,19 @@ def node_times(events: Iterable[Event]) -> list[NodeTime]:
         run = bisect.bisect_right(counted, event["ts"]) - 1
         if run >= 0:
             totals[_key(event)][run] += own
-    typical = _typical([sum(runs) for runs in zip(*totals.values(), strict=True)])
+    typical = _typical([sum(runs) for runs in zip(*totals.values(), strict=True)], near)
     return [
         NodeTime(name, op, statistics.fmean(runs[run] for run in typical), int8)
         for (name, op, int8), runs in totals.items()
     ]
 
 
-def _typical(sums: Sequence[float]) -> list[int]:
-    """The runs of the middle half."""
-    order = sorted(range(len(sums)), key=sums.__getitem__)
-    aside = len(order) // 4
-    return order[aside : len(order) - aside]
+def _typical(sums: Sequence[float], near: float | None) -> list[int]:
+    """The runs of the middle half, or the half nearest to `near`."""
+    aside = len(sums) // 4
+    if near is not None:
+        return sorted(range(len(sums)), key=lambda run: abs(sums[run] - near))[: len(sums) - 2 * aside]
+    return sorted(range(len(sums)), key=sums.__getitem__)[aside : len(sums) - aside]
 
 
 def _key(event: Event) -> tuple[str, str, bool]:

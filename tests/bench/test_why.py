@@ -72,7 +72,7 @@ def test_macs_are_those_of_the_layer() -> None:
 
 def test_layers_of_both_models_are_put_side_by_side(tmp_path: Path) -> None:
     first, second = subjects(tmp_path, net(), net("Tanh(b)"))
-    found = attribute(first, second, 1, 1.0, Peak(1e12, 1e12))
+    found = attribute((first, second), (1.0, 1.0), Peak(1e12, 1e12))
     layers = {layer.name: layer for layer in found.layers}
     convs = [layers["Conv_a"], layers["Conv_y"]]
     assert all(conv.before and conv.after and 0 < (conv.before.peak_share or 0) < 1 for conv in convs)

@@ -38,6 +38,14 @@ def test_typical_runs_count_and_the_first_run_does_not() -> None:
     assert [(t.name, t.op_type, t.microseconds) for t in node_times(events)] == [("a", "Add", 21)]
 
 
+def test_runs_count_that_take_what_the_clock_told() -> None:
+    events = [run(0), node("a", 1, 999)]
+    for start, duration in ((2000, 10), (3000, 99), (4000, 20), (5000, 101)):
+        events += [run(start), node("a", start + 1, duration)]
+    assert [t.microseconds for t in node_times(events, 100)] == [100]
+    assert [t.microseconds for t in node_times(events, 1)] == [15]
+
+
 def test_nodes_that_read_bytes_are_int8() -> None:
     reader = node("q", 110, 5)
     reader["args"]["input_type_shape"] = [{"uint8": [1, 3]}, {"float": []}]
