@@ -15,6 +15,7 @@ from typing import Protocol
 
 import onnx_ir as ir
 
+from optimizer.model import bodies
 from optimizer.model.ports import Array, Feed
 from optimizer.runtime.session import Options, Session, open_session
 
@@ -48,7 +49,7 @@ class Pieces:
         self._feeds = feeds
         self._start = [value for value in model.graph.inputs if value.const_value is None]
         self._done: set[ir.Node] = set()
-        self._reads = {node: _read(node) for node in model.graph}
+        self._reads = {node: list(bodies.read(node)) for node in model.graph}
 
     def run(self, names: Sequence[str]) -> Iterator[Mapping[str, Array]]:
         """The values called `names`, for each feed. The next piece starts from here once all feeds are through."""
@@ -103,17 +104,3 @@ class Pieces:
 
 def _bytes(feed: Feed) -> int:
     return sum(array.nbytes for array in feed.values())
-
-
-def _read(node: ir.Node) -> list[ir.Value]:
-    """What a node reads, in its subgraphs too."""
-    inner = [part for graph in _graphs(node) for part in ir.traversal.RecursiveGraphIterator(graph)]
-    return [value for part in (node, *inner) for value in part.inputs if value is not None]
-
-
-def _graphs(node: ir.Node) -> Iterator[ir.Graph]:
-    for attribute in node.attributes.values():
-        if attribute.type == ir.AttributeType.GRAPH:
-            yield attribute.as_graph()
-        elif attribute.type == ir.AttributeType.GRAPHS:
-            yield from attribute.as_graphs()

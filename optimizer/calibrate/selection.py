@@ -18,7 +18,7 @@ from collections.abc import Iterator
 
 import onnx_ir as ir
 
-from optimizer.model import shapes
+from optimizer.model import bodies, shapes
 
 _SELECTORS = frozenset({"NonMaxSuppression", "NonZero", "Unique", "Compress"})
 _PRODUCTS = frozenset({"Conv", "ConvTranspose", "MatMul", "Gemm", "LSTM", "GRU", "RNN"})
@@ -66,7 +66,7 @@ def _selections(model: ir.Model) -> _Selections:
     found = _Selections([], [], set())
     selected: set[ir.Value] = set()
     for node in model.graph:
-        read = set(_read(node))
+        read = set(bodies.read(node))
         depends = not read.isdisjoint(found.computed)
         if not read.isdisjoint(selected):
             found.later.append(node)
@@ -81,7 +81,7 @@ def _selections(model: ir.Model) -> _Selections:
 
 def _deciding(node: ir.Node, computed: set[ir.Value]) -> Iterator[ir.Value]:
     """The float values that decide what `node` selects."""
-    for value in _read(node):
+    for value in bodies.read(node):
         producer = value.producer()
         if value not in computed or producer is None:
             continue
@@ -91,21 +91,6 @@ def _deciding(node: ir.Node, computed: set[ir.Value]) -> Iterator[ir.Value]:
             yield from _deciding(producer, computed)
 
 
-def _read(node: ir.Node) -> Iterator[ir.Value]:
-    """What a node reads, its bodies included."""
-    yield from (value for value in node.inputs if value is not None)
-    for body in _bodies(node):
-        inside = set(ir.traversal.RecursiveGraphIterator(body))
-        for inner in inside:
-            yield from (value for value in inner.inputs if value is not None and value.producer() not in inside)
-
-
 def _selects(node: ir.Node) -> bool:
-    inner = (one for body in _bodies(node) for one in ir.traversal.RecursiveGraphIterator(body))
+    inner = (one for body in bodies.subgraphs(node) for one in body.all_nodes())
     return any(one.op_type in _SELECTORS and not one.domain for one in (node, *inner))
-
-
-def _bodies(node: ir.Node) -> Iterator[ir.Graph]:
-    for attribute in node.attributes.values():
-        if attribute.type == ir.AttributeType.GRAPH and not attribute.is_ref():
-            yield attribute.as_graph()

@@ -17,6 +17,7 @@ from collections.abc import Iterator, Mapping
 import onnx_ir as ir
 
 from optimizer.model import shapes as shapes_
+from optimizer.model.bodies import subgraphs
 from optimizer.model.passes.functions import inline
 from optimizer.ops import macs, parameters
 
@@ -131,14 +132,3 @@ class _Counter:
             axes = node.attributes.get_ints("scan_input_axes", [0])
             return 1 if not scanned else scanned[axes[-1]]
         return 1
-
-
-def subgraphs(node: ir.Node) -> Iterator[ir.Graph]:
-    """The graphs that the attributes of `node` hold."""
-    for attribute in node.attributes.values():
-        if attribute.is_ref():
-            continue
-        if attribute.type == ir.AttributeType.GRAPH:
-            yield attribute.as_graph()
-        elif attribute.type == ir.AttributeType.GRAPHS:
-            yield from attribute.as_graphs()

@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-from optimizer.model.cost import subgraphs
+from optimizer.model.bodies import captured
 from optimizer.ops import parameters
 from optimizer.ops.axes import RULES, Axis, Edit, Labels, Layout, Op, Refuse, Sets, describe, dims, fixed
 from optimizer.report.records import FrozenAxis
@@ -148,7 +148,7 @@ def _freeze(labels: Labels, layout: Layout | None, why: str) -> None:
 def visit(op: Op, layouts: Layouts) -> Op:
     """Apply the rule of a node; freeze all it touches where there is none, or where it does not fit the shapes."""
     node, row = op.node, RULES.get((op.node.domain, op.node.op_type))
-    for value in _captured(node):
+    for value in captured(node):
         _freeze(op.labels, layouts.get(value), f"{describe(node)} reads it in a subgraph")
     found: tuple[Layout | None, ...] = ()
     why = "has no axis rule"
@@ -175,14 +175,6 @@ def _checked(labels: Labels, value: ir.Value, layout: Layout | None, node: str) 
         return layout
     _freeze(labels, layout, f"{node} has a result of another shape than its rule says")
     return _given(value)
-
-
-def _captured(node: ir.Node) -> Iterator[ir.Value]:
-    for graph in subgraphs(node):
-        for inner in graph:
-            yield from (value for value in inner.inputs if value is not None)
-            yield from _captured(inner)
-        yield from graph.outputs
 
 
 def _freeze_essential(labels: Labels, layouts: Layouts) -> None:

@@ -18,7 +18,7 @@ net (float[1,4] x, bool[] p) => (float[1,4] y)
 <float[4,4] v = {1,2,0,0, 0,1,0,3, 1,0,1,0, 0,0,2,1}, float[4] w = {1,1,1,1}> {
     a = MatMul(x, v)
     b = Relu(a)
-    c = If(p) <then_branch = t () => (float[1,4] s) { s = Mul(b, w) },
+    c = If(p) <then_branch = t () => (float[1,4] s) { n = Neg(w)  m = Neg(n)  s = Mul(b, m) },
                else_branch = e () => (float[1,4] r) { r = Neg(x) }>
     d = Add(c, a)
     e = Sigmoid(d)

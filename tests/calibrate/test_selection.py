@@ -81,3 +81,15 @@ def test_a_selection_inside_a_body_counts_as_one() -> None:
                   else_branch = e () => (int64[2,n] b) { b = NonZero(x) }> }"""
     model = build(text, WEIGHTS)
     assert outputs(comparable(model)) == [f"{named(model, 'If')}:0"]
+
+
+def test_what_decides_inside_a_body_is_told_in_the_order_of_the_model() -> None:
+    count = 12
+    made = "  ".join(f"h{i} = MatMul(x, w)" for i in range(count))
+    sums = "  ".join(f"s{i + 1} = Add(s{i}, h{i})" for i in range(1, count))
+    text = f"""g (float[6,4] x, bool c) => (int64[2,n] y) {{ {made}
+      y = If (c) <then_branch = t () => (int64[2,n] a) {{ s1 = Neg(h0)  {sums}  a = NonZero(s{count}) }},
+                  else_branch = e () => (int64[2,n] b) {{ b = NonZero(x) }}> }}"""
+    found = comparable(build(text, WEIGHTS)).graph
+    told = [node.inputs[0].name for node in found if node.op_type == "Identity"]
+    assert told == [f"h{i}" for i in range(count)]
