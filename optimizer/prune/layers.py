@@ -20,7 +20,7 @@ from optimizer.model.passes.dead import remove_identities, remove_unused
 from optimizer.model.ports import Feed
 from optimizer.ops.axes import describe, dims
 from optimizer.ops.axes.pointwise import ZERO
-from optimizer.runtime.session import Session, open_session
+from optimizer.runtime.session import open_session
 
 SAMPLES = 4
 """Samples the choice is made on."""
@@ -103,9 +103,9 @@ def skip(model: ir.Model, feeds: Sequence[Feed], enough: Callable[[ir.Model], bo
     count = len(blocks(model.graph))
     left, chosen, names = list(range(count)), list[int](), list[str]()
     removed = model
-    session = open_session(_gated(model)) if count else None
-    while left and session is not None and not enough(removed):
-        costs = [_change(session, feeds, count, [*chosen, index]) for index in left]
+    gated = _Gated(model, feeds) if count else None
+    while left and gated is not None and not enough(removed):
+        costs = [gated.change([*chosen, index]) for index in left]
         chosen.append(left.pop(int(np.argmin(costs))))
         removed, names = _without(model, chosen)
     return Skipped(removed, _zeroed(model, chosen), tuple(names))
@@ -116,9 +116,28 @@ def worth(model: ir.Model, feeds: Sequence[Feed]) -> list[tuple[str, float]]:
     found = blocks(model.graph)
     if not found or not feeds:
         return []
-    session = open_session(_gated(model))
-    changes = [_change(session, feeds, len(found), [index]) / len(feeds) for index in range(len(found))]
+    gated = _Gated(model, feeds)
+    changes = [gated.change([index]) / len(feeds) for index in range(len(found))]
     return [(describe(block.add), change) for block, change in zip(found, changes, strict=True)]
+
+
+class _Gated:
+    """The model with a gate at every branch, and what it answers while all are open."""
+
+    def __init__(self, model: ir.Model, feeds: Sequence[Feed]) -> None:
+        gates = {_gate(number): np.asarray(np.float32(1)) for number in range(len(blocks(model.graph)))}
+        self._session = open_session(_gated(model))
+        self._feeds = [{**feed, **gates} for feed in feeds]
+        self._open = [[one.astype(np.float64) for one in self._session.run(feed)] for feed in self._feeds]
+
+    def change(self, closed: Sequence[int]) -> float:
+        """Squared change of the outputs relative to their size, over all feeds, with these gates closed."""
+        shut = {_gate(number): np.asarray(np.float32(0)) for number in closed}
+        total = 0.0
+        for feed, before in zip(self._feeds, self._open, strict=True):
+            for a, b in zip(before, self._session.run({**feed, **shut}), strict=True):
+                total += float(np.square(a - b).sum() / max(np.square(a).sum(), 1e-30))
+        return total
 
 
 def _gated(model: ir.Model) -> ir.Model:
@@ -137,18 +156,6 @@ def _gated(model: ir.Model) -> ir.Model:
 
 def _gate(number: int) -> str:
     return f"optimize gate {number}"
-
-
-def _change(session: Session, feeds: Sequence[Feed], count: int, closed: Sequence[int]) -> float:
-    """Squared change of the outputs relative to their size, over all feeds."""
-    total = 0.0
-    for feed in feeds:
-        gates = {_gate(number): np.asarray(np.float32(1)) for number in range(count)}
-        before = session.run({**feed, **gates})
-        after = session.run({**feed, **gates, **{_gate(number): np.asarray(np.float32(0)) for number in closed}})
-        for a, b in zip((one.astype(np.float64) for one in before), after, strict=True):
-            total += float(np.square(a - b).sum() / max(np.square(a).sum(), 1e-30))
-    return total
 
 
 def _without(model: ir.Model, chosen: Sequence[int]) -> tuple[ir.Model, list[str]]:
