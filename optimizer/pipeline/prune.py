@@ -82,9 +82,10 @@ def describe(about: Subject, found: Found, candidate: ir.Model, step: Prune, run
 
 
 def _summary(result: Result, step: Prune) -> str:
-    what = "set to zero" if step.mask_only else "removed"
+    if step.mask_only:
+        return "channels set to zero"
     gone = 1 - result.params.after / max(1, result.params.before)
-    return f"channels {what}: {gone:.1%} of the parameters gone" if not step.mask_only else f"channels {what}"
+    return f"channels removed: {gone:.1%} of the parameters gone"
 
 
 def judge(result: Result, work: Calibration, candidate: ir.Model) -> Result:

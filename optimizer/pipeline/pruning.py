@@ -76,7 +76,6 @@ class Calibration:
             give_biases(self.base)
         self.prices: dict[Hashable, tuple[list[Costs], list[Array]]] = {}
         """What unstructured pruning has found out, by pattern and weights: costs, and their costs at the outputs."""
-        self._moments: dict[str, Moments] | None = None
         self._scores: dict[tuple[tuple[str, int], ...], Scores] = {}
 
     @property
@@ -90,6 +89,11 @@ class Calibration:
     def weighs(self) -> bool:
         """Whether the criterion measures what groups are worth to the outputs, on real data."""
         return self.name == "obs" and not self.samples.synthetic
+
+    @property
+    def scope(self) -> str:
+        """What is ranked together: `auto` is all groups where the criterion tells their worth, else each by itself."""
+        return ("global" if self.weighs else "layer") if self.step.scope == "auto" else self.step.scope
 
     def criterion(self, axes: Axes, model: ir.Model) -> Criterion:
         """The criterion that the step asks for, for a `model` that was made of `base`."""
@@ -133,16 +137,10 @@ class Calibration:
         """What repair is fitted to and, every `HELD`-th, judged by: never a changed copy of what it is fitted to."""
         return apart(widened(self.samples, self.run.seed), len(self.samples))
 
-    @property
+    @functools.cached_property
     def moments(self) -> dict[str, Moments]:
-        """Moments of what the consumers of the base read, by weight, measured once."""
-        self._moments = self._measured() if self._moments is None else self._moments
-        return self._moments
-
-    def _measured(self) -> dict[str, Moments]:
-        """Moments of what the consumers of the base read, by weight; a few samples are left aside."""
-        every = consumers(self.base.graph)
-        found = [one for one in every if one.columns <= WIDEST]
+        """Moments of what the consumers of the base read, by weight, measured once; a few samples are left aside."""
+        found = [one for one in consumers(self.base.graph) if one.columns <= WIDEST]
         some = [index for index in range(len(self.samples)) if index % 4 != 3 or len(self.samples) <= 4]
         samples = self.samples.subset(some)
         samples = widened(samples, self.run.seed) if self.mends else samples

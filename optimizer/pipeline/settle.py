@@ -112,15 +112,11 @@ def within(accuracy: Accuracy, bound: float) -> bool:
 
 
 def carry_out(work: Calibration, step: Prune) -> Found:
-    """Choose, remove and repair; the scope `auto` ranks over all groups where their worth is measured.
-
-    Raises `NothingToDo`, or `BoundMissed` where the target is out of reach.
-    """
+    """Choose, remove and repair. Raises `NothingToDo`, or `BoundMissed` where the target is out of reach."""
     if not step.structured:
         model, frozen = sparse.zeroed(work, step)
         return Found(Pruned(model, model), frozen, ())
-    scope = step.scope if step.scope != "auto" else "global" if work.weighs else "layer"
-    return _carried_out(work, dataclasses.replace(step, scope=scope))
+    return _carried_out(work, step)
 
 
 def _carried_out(work: Calibration, step: Prune) -> Found:
@@ -133,7 +129,7 @@ def _carried_out(work: Calibration, step: Prune) -> Found:
     pruned, model = Pruned(skipped.removed, skipped.masked), skipped.removed
     if kinds and (goal.size(model) > goal.left or not sizes.prunable):
         work.progress.stage("choosing channels")
-        target = Target(goal.left, goal.measure, kinds, step.align, step.scope, step.only, step.exclude)
+        target = Target(goal.left, goal.measure, kinds, step.align, work.scope, step.only, step.exclude)
         model = model.clone()
         axes = analyse(model, lossy=step.lossy)
         mend = work.mend(axes, model) if step.repair else unmended

@@ -41,23 +41,20 @@ def zeroed(work: Calibration, step: Prune) -> tuple[ir.Model, tuple[FrozenAxis, 
     frozen = tuple(FrozenAxis(one.name, 0, f"{step.pattern} does not fit its shape") for one in found if one not in fit)
     if not fit:
         raise NothingToDo("no float weight of this model can lose entries" + (f" as {step.pattern}" if frozen else ""))
-    choice = _choice(work, step, fit, pattern, share)
+    choice = _choice(work, fit, pattern, share)
     tick = work.progress.stage("choosing and fitting weights", len(choice))
     feeds = work.feeds() if work.mends and work.name == "obs" else None
     return sparse(work.base, choice, feeds, threads=work.run.threads, tick=tick), frozen
 
 
-def _choice(
-    work: Calibration, step: Prune, fit: Sequence[Weight], pattern: Pattern, share: float
-) -> list[tuple[Costs, float]]:
+def _choice(work: Calibration, fit: Sequence[Weight], pattern: Pattern, share: float) -> list[tuple[Costs, float]]:
     """The costs of every weight, and the share of it that goes."""
-    scope = step.scope if step.scope != "auto" else "global" if work.weighs else "layer"
-    weighs = work.weighs and pattern.stay is None and scope == "global"
+    scope = "layer" if pattern.stay is not None else work.scope
+    weighs = work.weighs and scope == "global"
     key = (pattern, weighs, tuple(one.name for one in fit))
     if key not in work.prices:
         work.prices[key] = _prices(work, fit, pattern, weighs)
     prices, worth = work.prices[key]
-    scope = "layer" if pattern.stay is not None else scope
     return list(zip(prices, shares(prices, worth, share, scope), strict=True))
 
 
