@@ -22,10 +22,11 @@ from collections.abc import Iterable, Iterator, Mapping
 import onnx
 import onnx_ir as ir
 
+from optimizer.ops.parameters import MS
+
 SMALL = 1024
 """Bytes up to which a tensor stays in the copy."""
 
-MS = "com.microsoft"
 _STANDARD: dict[str, tuple[str, slice]] = {
     **dict.fromkeys(("Gelu", "QuickGelu", "FastGelu", "BiasGelu", "RotaryEmbedding"), ("Identity", slice(1))),
     **dict.fromkeys(("SkipLayerNormalization", "SkipSimplifiedLayerNormalization"), ("Identity", slice(1))),

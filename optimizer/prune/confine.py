@@ -38,8 +38,7 @@ def _confine(node: ir.Node, cut: Cut) -> None:
         for axis in _static(cut, value):
             given, places = node.inputs[index], np.flatnonzero(cut.keep(value, axis))
             assert given is not None
-            indices = cut.constant(places, f"{given.name}_kept")
-            node.replace_input_with(index, cut.node("Gather", [given, indices], node, {"axis": axis}))
+            node.replace_input_with(index, cut.gather(given, axis, places, node))
     for value in node.outputs:
         _spread(value, node, cut)
 
@@ -50,9 +49,8 @@ def _spread(value: ir.Value, node: ir.Node, cut: Cut) -> None:
     dtype = next(known.dtype for known in (value, node.inputs[0]) if known is not None and known.dtype is not None)
     for axis in _static(cut, value) if uses else ():
         keep = cut.keep(value, axis)
-        places = cut.constant(np.maximum(np.cumsum(keep) - 1, 0), f"{value.name}_places")
         shape = [-1 if index == axis else 1 for index in range(len(cut.layout(value)))]
-        last = cut.node("Gather", [last, places], at, {"axis": axis}, after=True)
+        last = cut.gather(last, axis, np.maximum(np.cumsum(keep) - 1, 0), at, after=True)
         mask = cut.constant(keep.reshape(shape).astype(dtype.numpy()), f"{value.name}_mask")
         at = last.producer() or at
         last = cut.node("Mul", [last, mask], at, {}, after=True)

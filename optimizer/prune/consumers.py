@@ -2,7 +2,7 @@
 
 A consumer can be written if its weight is a float constant that nobody else reads. Its bias is an input of Conv and
 Gemm, or the constant vector that an Add gives to the only reader of a MatMul. Not consumers: Gemm with transA, alpha or
-beta, a MatMul whose constant is on the left or not a matrix, Conv with auto_pad.
+beta, a MatMul whose constant is on the left or not a matrix, Conv padded by auto_pad.
 
 A recurrent layer is two: W reads the layer's input, with the first half of the bias; R reads the states that the layer
 itself put out a step before, without one. What a GRU's reset gate does to the states on their way is left out.
@@ -97,7 +97,7 @@ class Consumer:
 
 
 def array(value: ir.Value) -> Array:
-    """The number of a constant."""
+    """The numbers of a constant."""
     assert value.const_value is not None
     return value.const_value.numpy()
 

@@ -13,7 +13,7 @@ import numpy as np
 import onnx_ir as ir
 
 from optimizer.model.ports import Array
-from optimizer.ops.axes import Cut, Layout
+from optimizer.ops.axes import Cut
 from optimizer.prune.confine import confine
 from optimizer.prune.groups import Axes, Bools
 
@@ -46,7 +46,7 @@ def mask(axes: Axes, dropped: Bools, graph: ir.Graph) -> None:
         if not any(gone[axis.labels].any() for axis in layout):
             continue
         array = _array(value).copy()
-        fill = _fill(array, layout, point)
+        fill = _fill(array, point)
         for index, axis in enumerate(layout):
             where = (slice(None),) * index + (gone[axis.labels],)
             array[where] = np.broadcast_to(fill, array.shape)[where]
@@ -60,7 +60,7 @@ def replace(graph: ir.Graph, constants: Mapping[str, Array]) -> None:
         _store(graph.initializers[name], numbers)
 
 
-def _fill(array: Array, layout: Layout, point: ir.Value | None) -> Array:
+def _fill(array: Array, point: ir.Value | None) -> Array:
     """What stands for zero: the zero point, along the axis whose length it has."""
     if point is None or point.const_value is None:
         return np.zeros((), array.dtype)

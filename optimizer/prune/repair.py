@@ -1,8 +1,8 @@
 """Repair without labels or gradients: what reads pruned channels is fitted anew to the channels that are left.
 
-Every consumer (Conv, Gemm, MatMul) is to answer with what is left of its input in the pruned model as it did in the
-original one (`calibrate.lstsq`). Consumers are taken level by level from the inputs on: a level is fitted on the inputs
-that the repaired levels before it produce, so errors do not add up. Both models run up to that level only.
+Every consumer (Conv, Gemm, MatMul, recurrent layers) is to answer with what is left of its input in the pruned model as
+it did in the original one (`calibrate.lstsq`). Consumers are taken level by level from the inputs on: a level is fitted
+on the inputs that the repaired levels before it produce, so errors do not add up (`forward`).
 
 Of three forms, the weight as it was, the weight as it was with the lost mean in the bias, and the fitted weight (with
 ridges of several sizes), each consumer gets the one with the smallest error on samples that no fit has seen, made anew

@@ -102,6 +102,3 @@ def names(group: Group) -> Collection[str]:
     """What a group is known by: its tensors, the nodes that read them, and those nodes' types."""
     users = [node for value, _ in group.places for node, _ in value.uses()]
     return {value.name or "" for value, _ in group.places} | {n.name or "" for n in users} | {n.op_type for n in users}
-
-
-__all__ = ["Pruned", "Target", "choose", "eligible", "names", "prune", "unmended"]

@@ -20,8 +20,6 @@ TOLERANCE = 1e-4
 _COARSE = {"float16": 2e-2, "bfloat16": 1e-1}
 _QUANTIZED = 5e-2
 """Rounding to 8 bits turns a last-bit difference into a step of the scale."""
-
-
 _SATURATES = frozenset({"HardSigmoid", "Sigmoid", "Softmax", "Tanh"})
 
 

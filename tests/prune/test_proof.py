@@ -58,7 +58,7 @@ def test_models_that_differ_are_unequal(source: Path) -> None:
         verify.prove(one, other, [feed])
 
 
-@pytest.mark.parametrize("function", sorted(verify._SATURATES))
+@pytest.mark.parametrize("function", ["HardSigmoid", "Sigmoid", "Softmax", "Tanh"])
 @pytest.mark.parametrize("level", [-60, 60])
 def test_nothing_hides_in_saturation_and_its_last_bit_is_no_difference(function: str, level: int) -> None:
     text = "g (float[n,4] x, float[4,3] w, float[3] b) => (float[n,3] y) { z = Gemm (x, w, b)  y = %s (z) }"

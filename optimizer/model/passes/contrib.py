@@ -25,8 +25,8 @@ import onnx_ir as ir
 
 from optimizer.model import shapes
 from optimizer.model.passes.edit import Array, Editor, get, nodes, opset, remove
+from optimizer.ops.parameters import MS
 
-_DOMAIN = "com.microsoft"
 _NORMALIZES = 17
 _OWN = frozenset({"activation", "activation_params", "activation_alpha", "activation_beta", "activation_gamma"})
 
@@ -34,7 +34,7 @@ _OWN = frozenset({"activation", "activation_params", "activation_alpha", "activa
 def spell_out(model: ir.Model) -> int:
     """Rewrite the operators above in `model`, bodies included, in place; returns how many."""
     editor, count = Editor(model), 0
-    for node in [node for node in nodes(model) if node.domain == _DOMAIN and node.op_type in _REWRITES]:
+    for node in [node for node in nodes(model) if node.domain == MS and node.op_type in _REWRITES]:
         writer = _Writer(editor, node)
         found = _REWRITES[node.op_type](writer, opset(model))
         if found is None:
