@@ -20,8 +20,9 @@ from optimizer.recipe import Finetune  # noqa: E402
 from optimizer.runtime.session import open_session  # noqa: E402
 from optimizer.train import checkpoint, rates  # noqa: E402
 from optimizer.train.constants import constants  # noqa: E402
-from optimizer.train.distill import Outcome, distill  # noqa: E402
+from optimizer.train.distill import Outcome, distill, prepare  # noqa: E402
 from optimizer.train.table import Unsupported  # noqa: E402
+from optimizer.train.teacher import Teacher  # noqa: E402
 from tests.builders import model  # noqa: E402
 
 RANDOM = np.random.default_rng(0)
@@ -179,6 +180,22 @@ def test_the_learning_rate_is_found_by_trying() -> None:
     found = distill(damaged(teacher), teacher, data(), dataclasses.replace(QUICK, lr=None))
     assert found.rate >= 1e-3
     assert error(found.model, teacher) < 0.5 * error(damaged(teacher), teacher)
+
+
+def test_of_rates_that_do_about_equally_well_the_highest_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    tried = dict(zip(rates.RATES["adamw"], (1.04, 1.01, 1.0, 1.005, 2.0, 3.0), strict=False))
+    monkeypatch.setattr(rates, "_trial", lambda *given: tried[given[3]])
+    trainer = prepare(damaged(network()), network(), data(), QUICK, 0, 1)
+    assert rates.best_rate(trainer, data(), data(), 0) == 3e-3
+
+
+def test_a_teacher_of_one_row_answers_rows_that_are_joined_already_one_by_one() -> None:
+    rows = {"x": np.random.default_rng(0).normal(0, 1, (3, 6)).astype(np.float32)}
+    one, many = Teacher(network("1")), Teacher(network())
+    many.try_joining({"x": rows["x"][:1]}, {"x": rows["x"][1:2]})
+    found = one.answer_rows(rows, 3)["y"]
+    assert found.shape == (3, 4)
+    assert np.allclose(found, many.answer_rows(rows, 3)["y"], atol=1e-6)
 
 
 def test_a_rate_that_leads_a_nearly_right_student_astray_is_lowered() -> None:

@@ -318,3 +318,5 @@ def test_a_quantized_product_may_be_transposed_and_stay_real(text: str) -> None:
         extra_opsets=MS,
     )
     assert parity(graph, {"x": rows()[:2, :2]}) < 1e-5
+    learnt = Parameters(Evaluator(graph), graph).tensors["w"].detach()
+    assert np.allclose(learnt, [[(10 - 3) * 0.01, -20 * 0.02], [(30 - 3) * 0.01, 40 * 0.02]])
