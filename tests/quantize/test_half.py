@@ -62,6 +62,16 @@ def test_casts_tensors_in_attributes_and_bodies_are_widened_too() -> None:
         np.testing.assert_array_equal(*(open_session(model).run(feed)[0] for model in (before, after)))
 
 
+def test_what_a_loop_carries_is_widened_too() -> None:
+    text = """g (float16[4] x, int64 n, bool c) => (float16[4] y) {
+      y = Loop (n, c, x) <body = t (int64 i, bool k, float16[4] a) => (bool l, float16[4] b)
+        { l = Identity(k)  b = Add(a, x) }> }"""
+    before, after = build(text), build(text)
+    half.widen(after)
+    feed = {"x": np.array([1, 2, 3, 4], np.float16), "n": np.array(3), "c": np.array(True)}
+    np.testing.assert_array_equal(*(open_session(model).run(feed)[0] for model in (before, after)))
+
+
 def test_constants_that_sixteen_bits_hold_go_back_to_them() -> None:
     model = build(NET, WEIGHTS)
     half.widen(model)
@@ -74,6 +84,12 @@ def test_constants_that_sixteen_bits_hold_go_back_to_them() -> None:
 def test_constants_that_sixteen_bits_would_change_stay() -> None:
     model = build("g (float[2,64] x) => (y) { y = MatMul(x, w) }", {"w": normal(64, 64)})
     assert half.narrow(model, F16) == set()
+
+
+def test_constants_that_are_to_be_left_stay() -> None:
+    model = build(NET, WEIGHTS)
+    half.widen(model)
+    assert half.narrow(model, F16, leave={"w"}) == set()
 
 
 @pytest.mark.parametrize("options", [{}, {"mode": "weights"}])

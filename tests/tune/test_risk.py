@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from statistics import NormalDist
+
 import numpy as np
 import pytest
 
@@ -75,3 +78,14 @@ def test_drops_of_parts_give_a_mean_and_its_error() -> None:
     assert found.drop == pytest.approx(0.02)
     assert found.upper == pytest.approx(0.02 + risk.CONFIDENCE * 0.01)
     assert risk.spread([0.01]) == risk.Risk(0.01, 0.01)
+
+
+def test_ten_errors_may_spread_as_much_wider_as_their_chi_square_tells() -> None:
+    """Equal margins have no error of their own: what is left is the shift and the spread that may be worse than seen.
+    Of 9 degrees of freedom the 20% quantile of chi-square is 5.380."""
+    errors, margin = np.array([1.0, -1.0] * 5), 3.0
+    seen = math.sqrt(10 / 9)
+    least, most = margin / seen, (margin - risk.CONFIDENCE * seen / math.sqrt(10)) / (seen * math.sqrt(9 / 5.380))
+    found = risk.from_margins(np.full(100, margin), np.full(10, margin), margin + errors)
+    assert found.drop == pytest.approx(1 - NormalDist().cdf(least))
+    assert found.upper == pytest.approx(1 - NormalDist().cdf(most), rel=0.02)

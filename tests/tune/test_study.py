@@ -188,7 +188,11 @@ def test_a_study_of_another_search_is_refused(place: str) -> None:
 
 def test_a_kind_of_machine_learns_what_another_judged_but_not_its_times(place: str) -> None:
     own, other = fakes.study(place, "n @ a"), fakes.study(place, "n @ b")
-    one(other)
+    stranger = Study(
+        fakes.open_storage(place), "n @ c", fakes.ROWS, 0, 2, {**fakes.IDENTITY, "bound": 0.02}, fakes.QUICK
+    )
+    for study in (other, stranger):
+        one(study)
     (record,) = own.elsewhere("n @ ")
     assert record["drop"] == 0.0
     assert "time" not in record
@@ -200,3 +204,12 @@ def test_a_file_that_is_no_journal_is_refused_in_one_line(tmp_path: Path) -> Non
     path.write_text("something else\nand more\n")
     with pytest.raises(ConfigError, match="cannot be used as a study's journal"):
         fakes.study(str(path))
+
+
+def test_no_trial_is_begun_that_would_likely_end_too_late(place: str) -> None:
+    study = fakes.study(place)
+    taken = study.take(None)
+    params = study.values(taken)
+    assert study.finish(taken, {**fakes.found(params), "seconds": 120.0}, (1.0, 0.0), 0.0)
+    assert not work(lambda *_: pytest.fail("a trial was begun"), Tune(minutes=1, objective="size"), study, Silent())
+    assert study.finished() == 1
