@@ -215,3 +215,10 @@ def test_real_labels_give_top1(tmp_path: Path) -> None:
     assert found.accuracy is not None
     assert (found.accuracy.metric, found.accuracy.before, found.accuracy.after) == ("top1", 1, 0)
     assert [gate.status for gate in found.gates] == ["missed", "missed"]
+
+
+def test_answers_that_are_equal_for_every_sample_are_doubted_in_a_timed_comparison_too(tmp_path: Path) -> None:
+    io.save(model("g (float[1,3] x) => (float[1,3] y) { y = Identity(x) }"), tmp_path / "same.onnx")
+    np.savez(tmp_path / "d.npz", x=np.zeros((3, 3), np.float32))
+    (found,) = bench(tmp_path / "same.onnx", [tmp_path / "same.onnx"], QUICK, Run(data=str(tmp_path / "d.npz")))
+    assert any("the comparison proves nothing" in warning for warning in found.warnings)

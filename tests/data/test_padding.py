@@ -26,8 +26,10 @@ def test_what_no_row_uses_goes_from_all_inputs_of_that_length() -> None:
     assert np.array_equal(found["ids"], FEED["ids"][:, :5])
 
 
-@pytest.mark.parametrize("mask", [[[0, 1, 1, 0]], [[1, 0, 1, 0]], [[2, 1, 0, 0]], [[0, 0, 0, 0]]])
-def test_what_is_no_mask_of_padding_at_the_end_cuts_nothing(mask: list[list[int]]) -> None:
+@pytest.mark.parametrize(
+    "mask", [[[0, 1, 1, 0]], [[1, 0, 1, 0]], [[2, 1, 0, 0]], [[0, 0, 0, 0]], [[1.0, 1.0, 0.0, 0.0]]]
+)
+def test_what_is_no_mask_of_padding_at_the_end_cuts_nothing(mask: list[list[float]]) -> None:
     feed = {"ids": np.arange(4)[None], "mask": np.array(mask)}
     assert cut(feed, DIMS)["ids"].shape == (1, 4)
 
