@@ -134,3 +134,11 @@ def test_few_rows_of_each_batch_come_from_everywhere_in_turn() -> None:
     for _ in range(64):
         gram.update(np.eye(40, dtype=np.float32)[None])
     assert np.all(np.diag(gram.moments(centred=False)[0]) > 0)
+
+
+def test_what_was_merged_is_left_as_it_was() -> None:
+    one, other = Gram(), Gram()
+    other.update(np.ones((1, 4, 3), np.float32))
+    one.merge(other)
+    one.update(np.full((1, 600, 3), 2, np.float32))
+    assert np.all(one.moments(centred=False) > 1) and np.all(other.moments(centred=False) == 1)

@@ -76,3 +76,16 @@ def test_constants_ahead_may_change(model: ir.Model, feeds: list[dict[str, Array
     replace(model.graph, {"w": np.zeros(4, np.float32)})
     (found, *_), wanted = list(run.run(["d"])), whole(model, feeds[0], ["d"])
     assert np.allclose(found["d"], wanted[0])
+
+
+def test_where_nothing_may_be_kept_it_is_run_again(
+    model: ir.Model, feeds: list[dict[str, Array]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert held(feeds) is not feeds
+    monkeypatch.setattr(pieces, "BUDGET", 0)
+    assert held(feeds) is feeds
+    run = Pieces(model, feeds)
+    list(run.run(["d"]))
+    replace(model.graph, {"v": np.zeros((4, 4), np.float32)})
+    (found, *_), wanted = list(run.run(["d"])), whole(model, feeds[0], ["d"])
+    assert np.allclose(found["d"], wanted[0])

@@ -14,7 +14,7 @@ CASES: dict[str, tuple[list[list[Array]], str]] = {
     "numbers that differ": ([[ONE], [TWO]], ""),
     "one sample alone": ([[ONE]], ""),
     "a difference in one of two outputs": ([[ONE, ONE], [ONE, TWO]], ""),
-    "a difference in shape": ([[ONE], [ONE[:1]]], ""),
+    "a difference in shape": ([[ONE], [ONE.reshape(2, 1)]], ""),
     "a difference in the last sample": ([[ONE], [ONE], [TWO]], ""),
     "ids that differ": ([[np.int64([4])], [np.int64([5])]], ""),
     "some NaN": ([[np.float32([np.nan, 1])], [np.float32([np.nan, 2])]], ""),

@@ -138,3 +138,12 @@ def test_20000_nodes_take_seconds() -> None:
     started = time.perf_counter()
     assert cleanup.clean(net) == []
     assert time.perf_counter() - started < 60
+
+
+@pytest.mark.parametrize(("length", "left"), [(5_000, ["Add"]), (25_000, ["Expand", "Sin", "Add"])])
+def test_a_small_model_grows_by_little(length: int, left: list[str]) -> None:
+    text = f"""agraph (float[{length}] x) => (float[{length}] y) <int64[1] s = {{{length}}}, float[1] v = {{2}}> {{
+        e = Expand (v, s)  f = Sin (e)  y = Add (x, f) }}"""
+    net = model(text)
+    cleanup.clean(net)
+    assert ops(net) == left

@@ -36,6 +36,13 @@ def weight(model: ir.Model) -> np.ndarray:
     return value.numpy()
 
 
+def test_the_type_of_a_constant_is_told_once(net: ir.Model) -> None:
+    value = net.graph.initializers["w"]
+    value.shape, value.dtype = ir.Shape(WEIGHT.shape), ir.DataType.FLOAT
+    assert not {info.name for info in io.to_proto(net).graph.value_info} & {"w", "b"}
+    assert "w" in {info.name for info in ir.to_proto(net).graph.value_info}
+
+
 def test_what_is_saved_is_loaded(net: ir.Model, tmp_path: Path) -> None:
     path = tmp_path / "m.onnx"
     assert io.save(net, path) == path.stat().st_size == io.size(path)

@@ -31,6 +31,10 @@ CASES = {
         IMAGE, 'y = com.microsoft.FusedConv <activation = "LeakyRelu", activation_params = [0.1]> (x, w)',
         {"Conv": 1, "LeakyRelu": 1},
     ),
+    "FusedConv with HardSigmoid": (
+        IMAGE, 'y = com.microsoft.FusedConv <activation = "HardSigmoid", activation_params = [0.3, 0.4]> (x, w)',
+        {"Conv": 1, "HardSigmoid": 1},
+    ),
     "FusedGemm": (
         "float[3,8] x", 'y = com.microsoft.FusedGemm <activation = "Relu"> (x, m)', {"Gemm": 1, "Relu": 1}
     ),
@@ -60,6 +64,7 @@ CASES = {
 }  # fmt: skip
 LEFT = {
     "an activation that is not known": (IMAGE, 'y = com.microsoft.FusedConv <activation = "Softplus"> (x, w)'),
+    "a use of the mean": (ROWS, "n, mean = com.microsoft.SkipLayerNormalization(x, r, g, k)  y = Identity(mean)"),
     "batches that are transposed": (ROWS, "y = com.microsoft.FusedMatMul <transBatchA = 1> (x, r)"),
 }
 
