@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from optimizer.bench.layers import Layer, Layers
 from optimizer.bench.subject import Subject, dims
@@ -24,6 +24,9 @@ SECONDS = 2.0
 _CONVERSIONS = {"QuantizeLinear", "DequantizeLinear"}
 RUNS = (10, 200)
 """Profiled runs: as many as fit into `SECONDS`, within these bounds."""
+_PROFILES = 3
+_NEAR = 0.1
+"""A profile whose sum is further off the clock was disturbed: it is taken again, at most `_PROFILES` times."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,10 +93,24 @@ def _sides(
     feeds = [timed[number % len(timed)] for number in range(runs)]
     layers = Layers(subject.model, dims(subject.model, feeds[0]))
     found: dict[str, tuple[Layer, list[NodeTime]]] = {}
-    for node in profile(subject.path, feeds, Options(threads=threads), near):
+    for node in explaining(lambda: profile(subject.path, feeds, Options(threads=threads), near), near):
         layer = layers.of(node)
         found.setdefault(layer.name, (layer, []))[1].append(node)
     return {name: (layer.op_type, _summed(layer, nodes, peak)) for name, (layer, nodes) in found.items()}
+
+
+def explaining(profiled: Callable[[], list[NodeTime]], near: float) -> list[NodeTime]:
+    """The first profile whose sum is about what the clock told, or of `_PROFILES` the nearest to it."""
+    best: list[NodeTime] = []
+    off = float("inf")
+    for _ in range(_PROFILES):
+        nodes = profiled()
+        found = abs(sum(node.microseconds for node in nodes) / near - 1)
+        if found < off:
+            best, off = nodes, found
+        if off <= _NEAR:
+            break
+    return best
 
 
 def _summed(layer: Layer, nodes: Sequence[NodeTime], peak: Peak) -> Side:

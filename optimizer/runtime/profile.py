@@ -15,6 +15,7 @@ import bisect
 import collections
 import dataclasses
 import json
+import math
 import statistics
 import tempfile
 from collections.abc import Iterable, Sequence
@@ -47,7 +48,7 @@ def profile(
 
     The first feed is run once more before them, to warm up. `options.profile` is ignored: the trace goes to a
     temporary folder. The means are those of typical runs: the middle half, or, if a clock has told what a run
-    takes (`near`, in microseconds), the half whose nodes take about that.
+    takes (`near`, in microseconds), the quarter whose nodes take about that.
     """
     with tempfile.TemporaryDirectory(prefix="optimize-") as folder:
         traced = dataclasses.replace(options or Options(), profile=Path(folder) / "trace")
@@ -76,10 +77,10 @@ def node_times(events: Iterable[Event], near: float | None = None) -> list[NodeT
 
 
 def _typical(sums: Sequence[float], near: float | None) -> list[int]:
-    """The runs of the middle half, or the half nearest to `near`."""
-    aside = len(sums) // 4
+    """The runs of the middle half, or the quarter nearest to `near`."""
     if near is not None:
-        return sorted(range(len(sums)), key=lambda run: abs(sums[run] - near))[: len(sums) - 2 * aside]
+        return sorted(range(len(sums)), key=lambda run: abs(sums[run] - near))[: math.ceil(len(sums) / 4)]
+    aside = len(sums) // 4
     return sorted(range(len(sums)), key=sums.__getitem__)[aside : len(sums) - aside]
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
-from optimizer.bench.attribution import attribute
+from optimizer.bench.attribution import attribute, explaining
 from optimizer.bench.errors import by_tensor
 from optimizer.bench.layers import Layers
 from optimizer.bench.subject import Subject, open_all
@@ -81,6 +81,22 @@ def test_layers_of_both_models_are_put_side_by_side(tmp_path: Path) -> None:
     assert {op.op_type: op.layers for op in found.ops}["Conv"] == (2, 2)
     spent = sum(layer.before.microseconds for layer in found.layers if layer.before) / 1e3
     assert found.total[0] == pytest.approx(spent)
+
+
+@pytest.mark.parametrize(
+    ("sums", "taken", "found"),
+    [([104.0], 1, 104.0), ([150.0, 109.0], 2, 109.0), ([150.0, 130.0, 60.0], 3, 130.0)],
+)
+def test_a_profile_that_was_disturbed_is_taken_again(sums: list[float], taken: int, found: float) -> None:
+    left = iter(sums)
+    calls: list[float] = []
+
+    def profiled() -> list[NodeTime]:
+        calls.append(next(left))
+        return [NodeTime("a", "Add", calls[-1])]
+
+    assert [node.microseconds for node in explaining(profiled, 100.0)] == [found]
+    assert len(calls) == taken
 
 
 def test_the_error_begins_where_the_models_differ(tmp_path: Path) -> None:

@@ -42,8 +42,8 @@ def test_runs_count_that_take_what_the_clock_told() -> None:
     events = [run(0), node("a", 1, 999)]
     for start, duration in ((2000, 10), (3000, 99), (4000, 20), (5000, 101)):
         events += [run(start), node("a", start + 1, duration)]
-    assert [t.microseconds for t in node_times(events, 100)] == [100]
-    assert [t.microseconds for t in node_times(events, 1)] == [15]
+    assert [t.microseconds for t in node_times(events, 100.6)] == [101]
+    assert [t.microseconds for t in node_times(events, 1)] == [10]
 
 
 def test_nodes_that_read_bytes_are_int8() -> None:
