@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import os
 import re
+import resource
 import shutil
 import subprocess
 import sys
@@ -262,17 +263,17 @@ def best_of(command: list[str], runs: int = 5) -> float:
     """The least seconds of processor time that a process took: what it waits for others is not its own."""
     times = []
     for _ in range(runs):
-        before = os.times()
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
         subprocess.run(command, capture_output=True, check=True, env={**os.environ, "PYTHONPATH": str(ROOT)})
-        after = os.times()
-        times.append(after.children_user + after.children_system - before.children_user - before.children_system)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        times.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
     return min(times)
 
 
 def test_help_answers_in_a_moment() -> None:
-    """0.4 s where Python itself starts in 0.04 s; more on a machine that is slower."""
+    """16 times as long as Python itself takes to start, whose time tells how fast the machine is and how busy."""
     bare = best_of([sys.executable, "-c", "pass"])
-    assert best_of([sys.executable, "-m", "optimizer", "--help"]) < 0.4 * max(1.0, bare / 0.04)
+    assert best_of([sys.executable, "-m", "optimizer", "--help"]) < 16 * bare
 
 
 def test_the_module_is_the_command(folder: Path) -> None:
