@@ -68,13 +68,11 @@ def _started(before: Sequence[Start], after: Sequence[Start]) -> dict[str, Figur
 
 
 def _answers(grade: Accuracy) -> dict[str, Figure]:
-    found = {
-        "drop": grade.drop,
-        "cosine": grade.cosine,
-        "sqnr": grade.sqnr_db,
-        "max_error": grade.max_error,
-        **({} if grade.agreement is None else {"agreement": grade.agreement}),
-    }
+    found = {"drop": grade.drop}
+    if grade.quantities:
+        found |= {"cosine": grade.cosine, "sqnr": grade.sqnr_db, "max_error": grade.max_error}
+    if grade.agreement is not None:
+        found["agreement"] = grade.agreement
     ratio = _point(grade.after / grade.before) if grade.before and math.isfinite(grade.before) else None
     return {"accuracy": Figure(_point(grade.after), ratio)} | {
         name: Figure(_point(value)) for name, value in found.items()

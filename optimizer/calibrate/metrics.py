@@ -162,6 +162,7 @@ class _Comparison:
             synthetic=synthetic,
             answers=self.answers.given,
             vacuous=self.variety.lacking,
+            quantities=bool(self.distances),
         )
 
 
@@ -182,15 +183,23 @@ def _agreement(found: _Comparison) -> Figures:
 
 
 def _cosine(found: _Comparison) -> Figures:
+    _need_quantities(found, "cosine")
     return 1.0, found.cosine, 1 - found.cosine
 
 
 def _sqnr(found: _Comparison) -> Figures:
+    _need_quantities(found, "sqnr")
     return math.inf, found.sqnr_db, 10 ** (-found.sqnr_db / 20)
 
 
 def _max_error(found: _Comparison) -> Figures:
+    _need_quantities(found, "max_error")
     return 0.0, found.max_error, found.max_error
+
+
+def _need_quantities(found: _Comparison, metric: str) -> None:
+    if not found.distances:
+        raise ConfigError(f"the metric {metric} needs an output of real numbers, which this model lacks: use agreement")
 
 
 _FIGURES: dict[str, Callable[[_Comparison], Figures]] = {

@@ -68,10 +68,10 @@ class Judge:
 
     def better(self, judged: Judged, other: Judged, repair: str) -> Judged:
         """`judged`, or `other` where that comes closer, with a note on it."""
-        before, after = judged.accuracy.sqnr_db, other.accuracy.sqnr_db
+        before, after = judged.accuracy.closeness, other.accuracy.closeness
         kept = after > before and (self.holds(other) or not self.holds(judged))
         word = "kept" if kept else "not kept"
-        note = f"{repair} {word}: SQNR {before:.1f} dB without, {after:.1f} dB with it"
+        note = f"{repair} {word}: {words.compared(judged.accuracy, other.accuracy)}"
         return dataclasses.replace(other if kept else judged, notes=(*judged.notes, note))
 
     def comparable(self, model: ir.Model) -> tuple[ir.Model, ir.Model, Samples]:

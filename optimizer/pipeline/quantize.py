@@ -109,9 +109,9 @@ class Work:
         remembered.statistics(lambda: seen)
         other = self.calibrated(model, remembered)
         few = self.judge.on(_FEW)
-        before, after = (few.of(one.whole).accuracy.sqnr_db for one in (static, other))
-        kept = after >= before + _NOTICED
-        figures = f"all in int8 {before:.1f} dB without, {after:.1f} dB with it"
+        before, after = (few.of(one.whole).accuracy for one in (static, other))
+        kept = after.closeness >= before.closeness + (_NOTICED if before.quantities else 0.0)
+        figures = f"{words.compared(before, after)}, all in int8"
         self.notes.append(f"equalization of {count} values {'kept' if kept else 'not kept'}: {figures}")
         return other if kept else static
 

@@ -22,6 +22,13 @@ def missed(accuracy: Accuracy, bound: float) -> str:
     )
 
 
+def compared(before: Accuracy, after: Accuracy) -> str:
+    """How close the answers are without and with a repair."""
+    if not before.quantities:
+        return f"agreement {before.closeness:.4f} without, {after.closeness:.4f} with it"
+    return f"SQNR {before.closeness:.1f} dB without, {after.closeness:.1f} dB with it"
+
+
 def summary(chosen: Candidate) -> str:
     """What became of the nodes, in one line."""
     if any(node.op_type == "MatMulNBits" for node in ir.traversal.RecursiveGraphIterator(chosen.model.graph)):

@@ -26,6 +26,7 @@ from optimizer.recipe import Prune
 from optimizer.report.records import Accuracy, FrozenAxis
 
 _SEARCH_SECONDS = 4.0
+_NEARLY_ALL = 0.9
 
 
 @dataclasses.dataclass(frozen=True)
@@ -135,7 +136,16 @@ def _carried_out(work: Calibration, step: Prune) -> Found:
         mend = work.mend(axes, model) if step.repair else unmended
         pruned = structured.prune(axes, model, skipped.masked.clone(), target, work.criterion(axes, model), mend)
     _check_reached(goal.size(pruned.removed), goal)
-    return Found(pruned, frozen, tuple(f"skipped the block that ends in {name}" for name in skipped.names))
+    gone = (f"skipped the block that ends in {name}" for name in skipped.names)
+    return Found(pruned, frozen, (*_of_what(step, sizes), *gone))
+
+
+def _of_what(step: Prune, sizes: Sizes) -> list[str]:
+    """What the share is a share of, where that is not nearly the whole model."""
+    if step.sparsity is None or sizes.prunable >= _NEARLY_ALL * sizes.params:
+        return []
+    share = f"{sizes.prunable / sizes.params:.1%} of the parameters can go"
+    return [f"{share}, and --sparsity is a share of those (`optimize inspect` tells what is frozen and why)"]
 
 
 def _goal(work: Calibration, step: Prune, sizes: Sizes) -> Goal:

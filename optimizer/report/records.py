@@ -67,6 +67,8 @@ class Accuracy:
     """Answers that agreement compares, more than `samples` where one holds several (characters of a line); 0: none."""
     vacuous: str = ""
     """Why equal answers prove nothing here, such as a baseline that gives NaN for every sample; empty where they do."""
+    quantities: bool = True
+    """Whether any output holds quantities. Of ids alone SQNR, cosine and max_error say nothing."""
 
     @property
     def doubts(self) -> tuple[str, ...]:
@@ -74,6 +76,11 @@ class Accuracy:
         return (
             (f"the comparison proves nothing: {self.vacuous}; give real samples with --data",) if self.vacuous else ()
         )
+
+    @property
+    def closeness(self) -> float:
+        """SQNR in dB; of ids alone, the share that is equal."""
+        return self.sqnr_db if self.quantities else self.agreement or 0.0
 
     @property
     def lost(self) -> float:

@@ -95,7 +95,7 @@ def _accuracy(found: Accuracy) -> Iterator[Row]:
     yield Row(found.metric, digits(found.before), digits(found.after), change)
     if found.agreement is not None and found.metric != "agreement":
         yield Row("agreement", "", f"{found.agreement:.4f}", "")
-    if found.metric != "sqnr":
+    if found.metric != "sqnr" and found.quantities:
         yield Row("SQNR", "", decibels(found.sqnr_db), f"{found.samples} samples")
 
 

@@ -128,7 +128,14 @@ def test_normalized_embeddings_are_no_class_scores() -> None:
 def test_ids_agree_where_they_are_equal() -> None:
     rows = ROWS.copy()
     found = compare(IDS, IDS, rows=rows)
-    assert (found.metric, found.agreement, found.sqnr_db) == ("agreement", 1, math.inf)
+    assert (found.metric, found.agreement, found.quantities) == ("agreement", 1, False)
+    assert compare(SAME, SAME, rows=rows).quantities
+
+
+@pytest.mark.parametrize("metric", ["cosine", "sqnr", "max_error"])
+def test_ids_have_no_distance(metric: str) -> None:
+    with pytest.raises(ConfigError, match=f"the metric {metric} needs an output of real numbers"):
+        compare(IDS, IDS, metric)
 
 
 def test_a_drop_is_counted_in_answers_where_a_sample_holds_several() -> None:

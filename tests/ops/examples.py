@@ -237,6 +237,11 @@ RECURRENT = [
     Example(_LSTM.format(d=1, g=5, b=10) + ", float[1,2,5] x5", "y, y1 = RNN <hidden_size=5> (x, w, w1, w2, , x5)"),
     Example(_LSTM.format(d=1, g=20, b=40) + ", float[1,2,5] w5, float[1,2,5] w6, float[1,15] w7",
             "y, y1, y2 = LSTM <hidden_size=5> (x, w, w1, w2, , w5, w6, w7)"),
+    Example("float[3,2,4] x, int8[1,4,20] w, int8[1,5,20] w1, float[1,40] w2, float[1,20] c, int8[1,20] c1, "
+            "float[1] c2, int8[1] c3",
+            f"y, y1, y2 = {MS}.DynamicQuantizeLSTM <hidden_size=5> (x, w, w1, w2, , , , , c, c1, c2, c3)",
+            {"c": np.tile(_SCALES[:5], 4)[None], "c1": np.zeros((1, 20), np.int8),
+             "c2": _SCALES[:1], "c3": np.zeros(1, np.int8)}, domain=MS),
 ]  # fmt: skip
 
 ATTENTION = [

@@ -13,6 +13,7 @@ from optimizer.model import io
 from optimizer.pipeline.prune import prune
 from optimizer.recipe import Prune, Run, Scope
 from optimizer.report.records import Accuracy
+from tests.builders import model
 from tests.prune.test_repair import CONVS, net, outputs, samples
 
 SCOPES: tuple[Scope, ...] = ("layer", "auto")
@@ -21,9 +22,9 @@ SCOPES: tuple[Scope, ...] = ("layer", "auto")
 @pytest.fixture
 def given(tmp_path: Path) -> tuple[Path, Run]:
     """A model file, and a run with a data file."""
-    model = net(CONVS)
-    io.save(model, tmp_path / "net.onnx")
-    np.savez(tmp_path / "data.npz", x=np.concatenate([feed["x"] for feed in samples(model, 0)[:48]]))
+    network = net(CONVS)
+    io.save(network, tmp_path / "net.onnx")
+    np.savez(tmp_path / "data.npz", x=np.concatenate([feed["x"] for feed in samples(network, 0)[:48]]))
     return tmp_path / "net.onnx", Run(data=str(tmp_path / "data.npz"))
 
 
@@ -76,3 +77,15 @@ def test_as_much_goes_as_the_bound_on_the_drop_allows(given: tuple[Path, Run]) -
     result = prune(path, step, run)
     assert result.accuracy is not None and result.accuracy.drop <= 0.3
     assert result.macs.after < 0.97 * result.macs.before
+
+
+def test_a_share_of_little_is_told(tmp_path: Path) -> None:
+    """Half of the 3 x 8 and 8 x 2 weights is little of a model whose other weights nothing can be removed of."""
+    text = """g (float[1,64] x, float[1,3] v) => (float[1,64] y, float[1,2] z) <float[3,8] a = {A}, float[8,2] b = {B},
+        float[64,64] w = {W}> { y = MatMul(x, w)  h = MatMul(v, a) r = Relu(h) z = MatMul(r, b) }"""
+    random = np.random.default_rng(0)
+    for name, size in (("A", 24), ("B", 16), ("W", 4096)):
+        text = text.replace("{" + name + "}", "{" + ", ".join(f"{v:.3f}" for v in random.normal(size=size)) + "}")
+    io.save(model(text), tmp_path / "net.onnx")
+    steps = prune(tmp_path / "net.onnx", Prune(sparsity=0.5, measure=False), Run()).steps
+    assert any(step.startswith("1.0% of the parameters can go, and --sparsity is a share of those") for step in steps)

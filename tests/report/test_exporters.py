@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 import sys
@@ -40,6 +41,13 @@ def test_the_table_reads_like_this() -> None:
         ("parameters", "1.00 M", "1.00 M", "1.00x"),
         ("MACs", "300.00 M", "300.00 M", "1.00x"),
     ]
+
+
+def test_ids_have_no_decibels() -> None:
+    accuracy = full().accuracy
+    assert accuracy is not None
+    found = dataclasses.replace(full(), accuracy=dataclasses.replace(accuracy, quantities=False))
+    assert "SQNR" not in [row.label for row in rows.rows(found)]
 
 
 def test_verdicts_are_sentences() -> None:

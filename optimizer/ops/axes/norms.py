@@ -105,6 +105,15 @@ def recurrent(op: Op) -> Says:
     return Says(text, whole=_ORDER, counts={"hidden_size": "h"})
 
 
+@rule("DynamicQuantizeLSTM", domain=MS, raw=(8, 9, 10, 11), quantized={1: 9, 2: 11})
+def quantized_recurrent(op: Op) -> Says:
+    """As LSTM, with W and R transposed; then their scales and zero points, of the whole or for each column."""
+    mark = "~" * ("activations" in op.node.attributes)
+    codes = ", ".join("/D(Gh)" if op.has(i) and len(op.input(i)) == 2 else "/_" for i in range(8, 12))
+    text = f"Tbi, Di(Gh), +Dh(Gh), +D(Ch), _, +Dbh, +Dbh, +D(Ph), {codes} -> {mark}TDbh, {mark}Dbh, {mark}Dbh"
+    return Says(text, whole=_ORDER, sums="b", counts={"hidden_size": "h"})
+
+
 @rule("DequantizeLinear", raw=(1, 2), quantized={0: 2})
 @rule("QuantizeLinear", raw=(1, 2))
 def encode(op: Op) -> Says | Sequence[Layout | None]:
