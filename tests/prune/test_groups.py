@@ -176,3 +176,10 @@ def test_a_target_put_together_from_numbers_and_computed_sizes_tells_its_numbers
         i = Reshape (d, h)  y = MatMul (i, v) }"""
     found = axes(text, w=(6, 8), v=(8, 3))
     assert places(found) == [(2, {"w.1", "v.0"}), (4, {"w.1", "v.0"})]
+
+
+def test_channels_between_copied_and_open_sizes_keep_their_place() -> None:
+    text = """g (float[n,3,h,k] x, float[6,3,1,1] w, float[6,2] v) => (float[n,m,2] y) {
+        c = Conv (x, w)  s = Constant <value_ints = [0, 0, -1]> ()  f = Reshape (c, s)
+        t = Transpose <perm = [0, 2, 1]> (f)  y = MatMul (t, v) }"""
+    assert places(axes(text, w=(6, 3, 1, 1), v=(6, 2))) == [(6, {"w.0", "v.0"})]

@@ -55,11 +55,13 @@ def reshape(op: Op) -> Sequence[Layout | None]:
     if 0 in sizes:
         raise Refuse("has an empty result")
     listed = _entries(op.node.inputs[1])
-    for axis, number in enumerate(listed if not op.number("allowzero", 0) and len(listed) == len(sizes) else ()):
+    read = listed if not op.number("allowzero", 0) and len(listed) == len(sizes) else []
+    for axis, number in enumerate(read):
         sizes[axis] = x[axis].size if number == 0 else number if number and number > 0 else sizes[axis]
     if sizes.count(None) == 1 and not any(axis.open for axis in x):
         sizes[sizes.index(None)] = math.prod(len(axis.labels) for axis in x) // math.prod(filter(None, sizes))
-    out = regroup(op, x, sizes)
+    copied = next((axis for axis, number in enumerate(read) if number != 0), len(read))
+    out = (*x[:copied], *regroup(op, x[copied:], sizes[copied:]))
     told: dict[int | None, Terms] = {
         place: [[axis.labels]] for place, axis in enumerate(out) if not axis.open and listed[place : place + 1] != [-1]
     }
