@@ -15,6 +15,7 @@ from optimizer.ops.axes import RULES
 from optimizer.pipeline.prune import prune
 from optimizer.prune import verify
 from optimizer.recipe import Prune
+from optimizer.runtime.session import open_session
 from tests.prune.random_graphs import graph
 from tests.prune.test_groups import model
 
@@ -72,6 +73,27 @@ def test_nothing_hides_in_saturation_and_its_last_bit_is_no_difference(function:
     assert verify.prove(one, near, [feed]) < verify.TOLERANCE
     with pytest.raises(verify.Unequal):
         verify.prove(one, far, [feed])
+
+
+PAIRS = """g (float[4] x) => (float[4] y, float[4] z) <float s = {0.5}, float t = {0.25}, uint8 p = {3}> {
+    a = QuantizeLinear (x, s, p)  b = DequantizeLinear (a, s, p)  y = Neg (b)
+    c = QuantizeLinear (x, s, p)  z = DequantizeLinear (c, t, p) }"""
+
+
+def test_rounding_that_is_undone_at_once_is_no_part_of_the_proof() -> None:
+    """A pair of other scales is kept, since it is more than rounding."""
+    before = model(PAIRS)
+    x = np.array([0.1, 0.3, 200, -9], np.float32)
+    y, z = open_session(verify.unrounded(before)).run({"x": x})
+    assert np.array_equal(y, -x)
+    assert np.array_equal(z, open_session(before).run({"x": x})[1])
+
+
+def test_decoded_weights_are_compared_as_closely_as_others() -> None:
+    stored = "g (float[1,2] x) => (float[1,2] y) <int8[2,2] w = {1, 2, 3, 4}, float s = {0.5}> { NODES }"
+    decoded = stored.replace("NODES", "d = DequantizeLinear (w, s)  y = MatMul (x, d)")
+    coded = stored.replace("NODES", "q = QuantizeLinear (x, s)  e = DequantizeLinear (q, s)  y = Neg (e)")
+    assert verify.tolerance(model(decoded)) == verify.TOLERANCE < verify.tolerance(model(coded))
 
 
 def test_mask_only_writes_the_same_shapes_and_the_same_answers(source: Path, tmp_path: Path) -> None:
