@@ -94,9 +94,13 @@ def tolerance(model: ir.Model) -> float:
 
 def _quantized(model: ir.Model) -> bool:
     """Whether anything is computed with bytes; weights and inputs that are only decoded are not."""
-    bytes_ = {ir.DataType.INT8, ir.DataType.UINT8}
-    computing = (node for node in nodes(model) if not is_op(node, "Cast", "DequantizeLinear"))
-    return any(value.dtype in bytes_ for node in computing for value in (*node.inputs, *node.outputs) if value)
+    own = {ir.DataType.INT8, ir.DataType.UINT8}
+    computing = [node for node in nodes(model) if not is_op(node, "Cast", "DequantizeLinear")]
+    return any(
+        node.op_type.endswith("QuantizeLinear")
+        or any(value is not None and value.dtype in own for value in node.inputs)
+        for node in computing
+    )
 
 
 def difference(one: Array, other: Array) -> float:
