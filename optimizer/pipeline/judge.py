@@ -5,16 +5,16 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping
 
-import onnx_ir as ir
-
 from optimizer.calibrate import selection
-from optimizer.data.samples import Samples
-from optimizer.pipeline import common
+from optimizer.calibrate.metrics import compare_outputs
+from optimizer.data.convert import codes
+from optimizer.data.samples import Samples, coded
 from optimizer.pipeline import quantize_words as words
 from optimizer.pipeline.common import Progress, Subject
 from optimizer.quantize.candidate import Candidate
 from optimizer.recipe import Quantize, Run
 from optimizer.report.records import Accuracy
+from optimizer.runtime.session import Options, Remembering, Session, open_session
 
 _USUAL_SQNR = 14.0
 """Decibels that are asked for where no bound is given."""
@@ -41,12 +41,26 @@ class Judge:
     run: Run
     samples: Samples
     progress: Progress
+    original: Session
+    selects: bool
+    """Whether the data decide the size of what comes out, so that other values are compared."""
+
+    @classmethod
+    def between(cls, about: Subject, step: Quantize, run: Run, samples: Samples, progress: Progress) -> Judge:
+        """The judge of candidates for the original in `about`."""
+        first = about.clean if _own_metric(step) else selection.comparable(about.clean)
+        selects = first is not about.clean
+        opened = open_session(first if selects else about.model, Options(threads=run.threads))
+        samples = dataclasses.replace(samples, labels=None) if selects else samples
+        return cls(about, step, run, samples, progress, Remembering(opened.raw), selects)
 
     def of(self, candidate: Candidate) -> Judged:
         """`candidate` with how its answers compare."""
         tick = self.progress.stage("comparing answers", len(self.samples))
-        baseline, model, samples = self.comparable(candidate.model)
-        return Judged(candidate, common.accuracy(baseline, model, samples, self.run, self.step.metric, tick))
+        model = selection.comparable(candidate.model) if self.selects else candidate.model
+        session, own = open_session(model, Options(threads=self.run.threads)), coded(self.samples, codes(model))
+        found = compare_outputs(self.original, session, self.samples, own, self.step.metric, tick=tick)
+        return Judged(candidate, found)
 
     def on(self, count: int) -> Judge:
         """The judge of choices that a part of the samples can make: `count` of them."""
@@ -74,18 +88,6 @@ class Judge:
         note = f"{repair} {word}: {words.compared(judged.accuracy, other.accuracy)}"
         return dataclasses.replace(other if kept else judged, notes=(*judged.notes, note))
 
-    def comparable(self, model: ir.Model) -> tuple[ir.Model, ir.Model, Samples]:
-        """The original, `model`, and the samples, with outputs that can be compared one by one."""
-        first = self.about.clean if self.own_metric else selection.comparable(self.about.clean)
-        if first is self.about.clean:
-            return self.about.model, model, self.samples
-        return first, selection.comparable(model), dataclasses.replace(self.samples, labels=None)
-
-    @property
-    def own_metric(self) -> bool:
-        """Whether a function of the caller's judges."""
-        return ":" in (self.step.metric or "")
-
     def holds(self, judged: Judged) -> bool:
         """Whether the answers keep to the bound. Without one, a drop of 1% (or of a single answer) is borne, as long
         as the outputs as a whole stay close."""
@@ -93,4 +95,11 @@ class Judge:
         if bound is not None:
             return found.drop <= bound * max(abs(found.before), 1e-9)
         near = found.drop <= words.USUAL_DROP * abs(found.before) or found.lost <= words.CHANCE
-        return near and (self.own_metric or found.sqnr_db >= (_SYNTHETIC_SQNR if found.synthetic else _USUAL_SQNR))
+        return near and (
+            _own_metric(self.step) or found.sqnr_db >= (_SYNTHETIC_SQNR if found.synthetic else _USUAL_SQNR)
+        )
+
+
+def _own_metric(step: Quantize) -> bool:
+    """Whether a function of the caller's judges."""
+    return ":" in (step.metric or "")

@@ -20,11 +20,12 @@ from optimizer.model import io
 from optimizer.pipeline import bytes as bytes_in
 from optimizer.pipeline import common
 from optimizer.pipeline import quantize_words as words
+from optimizer.pipeline.bound import SAMPLES, Bound
 from optimizer.pipeline.common import Progress, Silent, Subject
 from optimizer.pipeline.judge import Judge, Judged
 from optimizer.pipeline.memory import Memory
 from optimizer.pipeline.quantizable import Timing, float_model, in_float32, multiplied
-from optimizer.quantize import half, sensitivity
+from optimizer.quantize import half
 from optimizer.quantize.build import Static
 from optimizer.quantize.candidate import Candidate
 from optimizer.quantize.remembered import Remembered
@@ -34,7 +35,8 @@ from optimizer.report.records import Latency, Result
 
 _RACE_SECONDS = 4.0
 _FINAL_SECONDS = 6.0
-_SENSITIVITY_SAMPLES, _FEW = 4, 48
+_FEW = 48
+_BLOCKS = (8, 32)
 _NOTICED = 1.0  # decibels that scaled channels must gain: rounding wins back less than that by itself
 
 
@@ -82,7 +84,7 @@ class Work:
         calibration, self.judging = common.split(taken.about.samples, run.seed)
         self.calibration = taken.samples(multiplied(calibration, step, run.seed))
         self.heads, self.notes = taken.heads, list[str]()
-        self.judge = Judge(self.about, step, run, self.judging, progress)
+        self.judge = Judge.between(self.about, step, run, self.judging, progress)
         remembered = memory.of(about, step, run) if memory is not None else Remembered()
         self.static = self.equalized(self.calibrated(spelled_out(taken.model), remembered), remembered.scaled)
         self.costs = self.static.table_costs()
@@ -148,15 +150,29 @@ class Work:
                 found.append(judged)
                 continue
             movable = not candidate.only_stored and self.step.placed is None
-            bounded = self.bounded(judged) if movable and not missed else None
+            bounded = self.bound.of(judged) if movable and not missed else None
             missed.append(judged)
             if bounded is not None:
                 found.append(bounded)
+        if missed and self.step.mode == "auto" and self.step.measure:
+            found += self.in_blocks()
         if not found and self.step.mode == "auto" and self.judge.holds(halved := self.judge.of(self.static.halved())):
             found.append(halved)
         if not found and self.step.max_drop is not None:
             raise self.missed(min(missed, key=lambda one: one.accuracy.drop), self.step.max_drop)
         return found or [judged for judged in missed if judged.candidate.only_stored] or missed[-1:]
+
+    def in_blocks(self) -> list[Judged]:
+        """The form for activations that one range does not fit, if its answers hold: weights in blocks, activations
+        rounded block by block in each run. Only a race tells whether it is faster."""
+        candidate = self.static.stored(_BLOCKS)
+        judged = self.judge.of(candidate) if candidate.in_blocks else None
+        return [judged] if judged is not None and self.judge.holds(judged) else []
+
+    @property
+    def bound(self) -> Bound:
+        """What brings a candidate back within the bound."""
+        return Bound(self.judge, self.static, self.costs, list(self.calibration.take(SAMPLES)), self.progress)
 
     def missed(self, nearest: Judged, bound: float) -> common.Missed:
         result = common.base_result("quantize", self.about, nearest.candidate.model, self.run)
@@ -176,7 +192,11 @@ class Work:
         if self.step.placed is not None:
             return [static.as_placed()]
         if mode in ("weights", "half", "dynamic"):
-            plain = {"weights": static.stored, "half": static.halved, "dynamic": static.dynamic}
+            plain = {
+                "weights": lambda: static.stored(self.step.blocks),
+                "half": static.halved,
+                "dynamic": static.dynamic,
+            }
             return [plain[mode]()]
         if self.step.everywhere:
             return [static.whole]
@@ -226,39 +246,6 @@ class Work:
             return judged
         steps = {"second-order rounding": self.static.recovered, "correction of rounded inputs": self.static.shifted}
         return self.judge.repaired(judged, steps, _FEW)
-
-    def bounded(self, judged: Judged) -> Judged | None:
-        """`judged` with as few groups back in float as its answers ask for; None if only all of them would do."""
-        order = self.bargains(judged.candidate)
-        low, high = 0, len(order) - 1
-        found: Judged | None = None
-        while low < high:
-            middle = (low + high) // 2
-            tried = self.judge.of(self.without(judged.candidate, order[: middle + 1]))
-            found, low, high = (tried, low, middle) if self.judge.holds(tried) else (found, middle + 1, high)
-        if found is None:
-            return None
-        note = f"{low + 1} of {len(order)} int8 parts went back to float to keep within {self.bound_name}"
-        return dataclasses.replace(found, notes=(note,))
-
-    def bargains(self, candidate: Candidate) -> list[sensitivity.Bundle]:
-        feeds = list(self.calibration.take(_SENSITIVITY_SAMPLES))
-        tick = self.progress.stage("finding what costs accuracy", sensitivity.BUNDLES)
-        return sensitivity.bundles(self.static, candidate, self.costs.groups, feeds, tick)
-
-    def without(self, candidate: Candidate, given_up: list[sensitivity.Bundle]) -> Candidate:
-        """`candidate` placed again with some groups held in float."""
-        reason = f"float, to keep within {self.bound_name}"
-        held = {name: reason for bundle in given_up for name in bundle.groups}
-        if candidate.plan is not None and candidate.plan.dynamic:
-            return self.static.dynamic(held)
-        if self.step.everywhere:
-            return self.static.everything(held)
-        return self.static.placed(candidate.name, self.costs, held)
-
-    @property
-    def bound_name(self) -> str:
-        return "--max-drop" if self.step.max_drop is not None else f"a drop of {words.USUAL_DROP:.0%}"
 
     def describe(self, judged: Judged, latency: Latency | None) -> Result:
         """The result record of the chosen candidate."""

@@ -6,8 +6,6 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-import onnx_ir as ir
-
 from optimizer.quantize.candidate import Candidate
 from optimizer.report.records import Accuracy, Latency
 
@@ -31,7 +29,7 @@ def compared(before: Accuracy, after: Accuracy) -> str:
 
 def summary(chosen: Candidate) -> str:
     """What became of the nodes, in one line."""
-    if any(node.op_type == "MatMulNBits" for node in ir.traversal.RecursiveGraphIterator(chosen.model.graph)):
+    if chosen.in_blocks:
         return f"{chosen.name} (MatMulNBits, activations rounded to int8 in each run), int8 storage for other weights"
     if chosen.half:
         return "weights kept as float16 in the file and computed with in float32: smaller, the same speed"

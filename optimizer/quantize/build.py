@@ -6,8 +6,9 @@ import dataclasses
 import functools
 import itertools
 import math
+import types
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import onnx_ir as ir
 
@@ -54,6 +55,8 @@ _ELSEWHERE = "the recipe does not place it"
 _ROUNDS = 6
 _RECOVERY_SAMPLES, _SHIFT_SAMPLES, _EQUALIZED_SAMPLES = 48, 16, 192
 _PROFILED = 8
+Held: TypeAlias = Mapping[str, str]
+_NONE: Held = types.MappingProxyType({})
 
 
 class Static:
@@ -94,22 +97,21 @@ class Static:
         """All groups in int8."""
         return self.everything()
 
-    def everything(self, held: Mapping[str, str] | None = None) -> Candidate:
-        """All groups in int8, but for those in `held`, which stay in float for the reason given."""
-        held = held or {}
+    def everything(self, held: Held = _NONE, plain: Collection[str] = ()) -> Candidate:
+        """All groups in int8, but for those in `held`, which stay in float for the reason given; weights of groups in
+        `plain` are not int8 in the file either."""
         chosen = [group for group in self.partition.groups if group.name not in held]
-        return self.candidate("everything", chosen, held, plain=held)
+        return self.candidate("everything", chosen, held, plain=plain)
 
-    def placed(self, name: str, found: placement.Costs, held: Mapping[str, str] | None = None) -> Candidate:
-        """The cheapest set of groups by the costs `found`; those in `held` stay in float for the reason given."""
-        held = held or {}
+    def placed(self, name: str, found: placement.Costs, held: Held = _NONE, plain: Collection[str] = ()) -> Candidate:
+        """`everything` in the cheapest set of groups by the costs `found`."""
         known = [group for group in self.partition.groups if group.name in found.groups and group.name not in held]
         chosen = placement.choose(self.model, known, self._bytes_first(found), self.inputs)
         kept = [group for group in known if group.name in chosen]
         if len(kept) == len(self.partition.groups) and not held:
             return dataclasses.replace(self.whole, name=name)
         reasons = {group.name: verify.REASON.format(group.op) for group in self.partition.groups}
-        return self.candidate(name, kept, {**reasons, **{group.name: _DEARER for group in known}, **held}, plain=held)
+        return self.candidate(name, kept, {**reasons, **{group.name: _DEARER for group in known}, **held}, plain=plain)
 
     def as_placed(self) -> Candidate:
         """The groups in int8 that the step names."""
@@ -129,13 +131,12 @@ class Static:
         costs = {name: (math.inf, cost[1]) if name in readers else cost for name, cost in found.groups.items()}
         return dataclasses.replace(found, groups=costs)
 
-    def dynamic(self, held: Mapping[str, str] | None = None) -> Candidate:
+    def dynamic(self, held: Held = _NONE, plain: Collection[str] = ()) -> Candidate:
         """Every MatMul, Gemm and LSTM by constants in dynamic form, but for groups in `held`; all else in float."""
-        held = held or {}
         able = [group for group in self.partition.groups if group.weight is not None and group.rule.float_output]
         chosen = [group for group in able if group.name not in held]
         reasons = {group.name: _NO_MATRIX for group in self.partition.groups}
-        return self.candidate(_DYNAMIC, chosen, {**reasons, **held}, [group.name for group in chosen], held)
+        return self.candidate(_DYNAMIC, chosen, {**reasons, **held}, [group.name for group in chosen], plain)
 
     def shifted(self, candidate: Candidate) -> Candidate:
         """`candidate` with biases that take back what rounding the inputs of layers shifts."""
@@ -151,6 +152,7 @@ class Static:
             candidate.plan,
             self.statistics,
             lambda: itertools.islice(self.feeds(), _RECOVERY_SAMPLES),
+            min(self.statistics.samples, _RECOVERY_SAMPLES),
             saturates=not self.vnni,
             per_tensor=self.step.per_tensor,
             threads=self.threads,
@@ -183,11 +185,11 @@ class Static:
         assert candidate.plan is not None
         return emit.emit(self.model, candidate.plan.only(set(names)))
 
-    def stored(self) -> Candidate:
-        """Nothing in int8 but how weights are kept."""
-        blocks = self.step.blocks
+    def stored(self, blocks: tuple[int, int] | None = None) -> Candidate:
+        """Nothing in int8 but how weights are kept, those of products in blocks of so many bits and inputs if given."""
         name = "weights only" if blocks is None else "{}-bit weights in blocks of {}".format(*blocks)
-        return self.candidate(name, (), {group.name: "mode weights" for group in self.partition.groups})
+        reasons = {group.name: "mode weights" for group in self.partition.groups}
+        return self.candidate(name, (), reasons, blocks=blocks)
 
     def halved(self) -> Candidate:
         """Nothing in int8, and weights kept as float16."""
@@ -213,12 +215,12 @@ class Static:
         reasons: Mapping[str, str],
         dynamic: Iterable[str] = (),
         plain: Collection[str] = (),
+        blocks: tuple[int, int] | None = None,
     ) -> Candidate:
-        """`chosen` in int8, less those that the runtime does not fuse; groups in `plain` in float, all other large
-        weights stored as int8."""
+        """`chosen` in int8, less those that the runtime does not fuse; the weights of groups in `plain` stored as
+        float16, all other large ones as int8."""
         how = weights.Settings(self.step.per_tensor, not self.vnni, self.step.recover != "none")
         names = {group.name for group in chosen}.union(plain)
-        blocks = self.step.blocks is not None
         stored = [g for g in self.partition.groups if g.name not in names and not (blocks and g.rule.float_output)]
         method = self.step.calibration
         plan = static.plan(self.model, chosen, self.statistics, method, how, dynamic, stored, self.inputs)
@@ -230,7 +232,7 @@ class Static:
             reasons |= missed
             plan = plan.without(set(missed))
         wanted = tuple(group.name for group in chosen)
-        return self._finished(Candidate(name, self.model, (), plan, chosen=wanted), reasons, plain)
+        return self._finished(Candidate(name, self.model, (), plan, chosen=wanted, blocks=blocks), reasons, plain)
 
     def _finished(self, candidate: Candidate, reasons: Mapping[str, str], plain: Collection[str]) -> Candidate:
         assert candidate.plan is not None
@@ -238,13 +240,14 @@ class Static:
         kernels.keep_apart(model)
         leave = {group.weight or "" for group in self.partition.groups if group.name in plain}
         ranged = self._recurrent(model, leave) if candidate.name == _DYNAMIC else set()
-        turned = blockwise.store(model, *self.step.blocks, leave | self.unwanted) if self.step.blocks else set()
+        turned = blockwise.store(model, *candidate.blocks, leave | self.unwanted) if candidate.blocks else set()
         reasons = {**reasons, **dict.fromkeys(ranged, "LSTM kernel")}
         reasons |= dict.fromkeys(turned, f"{candidate.name}, multiplied as they are")
         if candidate.half:
             stored = half.narrow(model, leave=leave | self.unwanted, exact=False)
         else:
             stored = turned | storage.store(model, leave | self.unwanted, self.step.per_tensor)
+            half.narrow(model, only=leave - self.unwanted, exact=False)
         stored |= {group.name for group in candidate.plan.stored if self._storable(candidate.plan, group)}
         model.metadata_props[machine.TARGET_KEY] = machine.WITHOUT_SATURATION if self.vnni else machine.ANY
         ports.convert(

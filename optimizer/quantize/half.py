@@ -24,6 +24,8 @@ from optimizer.quantize.storage import SMALLEST
 HALF = frozenset({ir.DataType.FLOAT16, ir.DataType.BFLOAT16})
 _TYPED = ("to", "dtype")
 """Attributes that name the type of what an operator gives."""
+_NEAR = 1e-3
+"""Share of a constant's length that rounding may change."""
 
 
 def kind(model: ir.Model) -> ir.DataType | None:
@@ -57,24 +59,40 @@ def widen(model: ir.Model) -> int:
 
 
 def narrow(
-    model: ir.Model, kind: ir.DataType = ir.DataType.FLOAT16, leave: Collection[str] = (), exact: bool = True
+    model: ir.Model,
+    kind: ir.DataType = ir.DataType.FLOAT16,
+    leave: Collection[str] = (),
+    exact: bool = True,
+    only: Collection[str] | None = None,
 ) -> set[str]:
-    """Keep large float32 constants of the main graph of `model`, but those called in `leave`, in 16 bits, in place:
-    only those that lose nothing, or, not `exact`, all that stay finite. Returns the names of the nodes that read them.
+    """Keep large float32 constants of the main graph of `model`, but those called in `leave` (or all in `only`), in 16
+    bits, in place: only those that lose nothing, or, not `exact`, all that stay near. Returns the names of the nodes
+    that read them.
     """
     editor, readers = Editor(model), set()
     for value in list(model.graph.initializers.values()):
         content = array(value)
         if content is None or content.dtype != np.float32 or content.size < SMALLEST or value.is_graph_output():
             continue
-        with np.errstate(over="ignore"):
-            short = content.astype(kind.numpy())
-        lost = not np.array_equal(short.astype(np.float32), content, equal_nan=True)
-        if value.name in leave or (lost and (exact or not np.isfinite(short.astype(np.float32)).all())):
+        if value.name in leave or (only is not None and value.name not in only):
+            continue
+        short = _short(content, kind, exact)
+        if short is None:
             continue
         readers |= {use.node.name or "" for use in value.uses()}
         _shorten(editor, value, short)
     return readers
+
+
+def _short(content: Array, kind: ir.DataType, exact: bool) -> Array | None:
+    """`content` in 16 bits; None where that loses anything, or, not `exact`, more than their 11 bits lose (numbers too
+    large or too small for their exponent)."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        short: Array = content.astype(kind.numpy())
+        error = np.linalg.norm(short.astype(np.float32) - content)
+        near = error <= _NEAR * np.linalg.norm(content)
+    same = np.array_equal(short.astype(np.float32), content, equal_nan=True)
+    return short if same or (near and not exact) else None
 
 
 def _shorten(editor: Editor, value: ir.Value, short: Array) -> None:

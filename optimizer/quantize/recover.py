@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 import numpy as np
 import onnx_ir as ir
 
-from optimizer.calibrate.gram import Gram, Window
+from optimizer.calibrate.gram import Gram, Window, enough
 from optimizer.calibrate.lowering import conv_window
 from optimizer.calibrate.run import observe
 from optimizer.model.ports import Array, Feed
@@ -35,17 +35,22 @@ def second_order(
     plan: Plan,
     statistics: Statistics,
     feeds: Callable[[], Iterable[Feed]],
+    samples: int,
     *,
     saturates: bool,
     per_tensor: bool = False,
     threads: int = 1,
 ) -> Plan:
-    """`plan` with weights rounded by second moments, gathered over `feeds()` in as many passes as memory asks for."""
+    """`plan` with weights rounded by second moments, gathered over `feeds()`, so many `samples`, in as many passes as
+    memory asks for."""
     every = (*plan.groups, *plan.stored)
     weighted = [(group, lower(model, group)) for group in every if group.name in plan.weights]
     found = dict(plan.weights)
     for batch in _passes([pair for pair in weighted if _columns(pair[1]) <= WIDEST]):
-        grams = {group.name: Gram(window(model, group, lowering)) for group, lowering in batch}
+        grams = {
+            group.name: Gram(window(model, group, lowering), enough(_columns(lowering), samples))
+            for group, lowering in batch
+        }
         watched: dict[str, list[Gram]] = {}
         for group, _ in batch:
             watched.setdefault(group.inputs[0], []).append(grams[group.name])

@@ -36,7 +36,7 @@ class Quantize:
     placed: tuple[str, ...] | None = None
     """Of nodes that have an int8 kernel, these use it, and no others: what a measured placement has found, as names."""
     plain: tuple[str, ...] = ()
-    """With `placed`: of the other nodes, those whose weights are not stored as int8 either."""
+    """With `placed`: of the other nodes, those whose weights are stored as float16, not as int8."""
     inputs: bool = False
     """The graph's own float inputs become uint8."""
     mean: tuple[float, ...] = ()

@@ -169,3 +169,12 @@ def test_channels_of_the_last_axis_take_batches_of_any_rank_and_size() -> None:
 def test_no_channel_was_ever_seen_yet_the_mean_can_be_asked_for() -> None:
     assert Channels(1).mean == 0.0
     assert Channels(1).variance == 0.0
+
+
+def test_sums_over_many_positions_are_exact_to_float32() -> None:
+    batch = RNG.standard_normal((2, 3, 300, 200)).astype(np.float32) + 5
+    for one in (batch, batch.transpose(0, 1, 3, 2)):
+        found = channels([one])
+        wide = one.astype(np.float64)
+        np.testing.assert_allclose(found.mean, wide.mean((0, 2, 3)), rtol=1e-6)
+        np.testing.assert_allclose(found.second, np.square(wide).mean((0, 2, 3)), rtol=1e-5)

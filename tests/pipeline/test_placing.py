@@ -64,8 +64,10 @@ def test_parts_that_went_back_to_float_stay_there(folder: Path) -> None:
     everything = next(iter(work.candidates()))
     assert everything.plan is not None
     sizes = {name: weight.values.size for name, weight in everything.plan.weights.items()}
-    large = [one for one in work.bargains(everything) if any(sizes.get(name, 0) >= SMALLEST for name in one.groups)]
-    fewer = work.without(everything, large[:1])
+    large = [
+        one for one in work.bound.bargains(everything) if any(sizes.get(name, 0) >= SMALLEST for name in one.groups)
+    ]
+    fewer = work.bound.without(everything, large[:1])
     assert fewer.plain
     free = Quantize(recover="none")
     assert made(folder, fewer.decided(free)) == content(fewer.model)

@@ -92,6 +92,21 @@ def test_constants_that_are_to_be_left_stay() -> None:
     assert half.narrow(model, F16, leave={"w"}) == set()
 
 
+@pytest.mark.parametrize(("scale", "turned"), [(1.0, True), (1e-7, False), (1e6, False)])
+def test_constants_become_sixteen_bits_where_those_hold_numbers_of_their_size(scale: float, turned: bool) -> None:
+    model = build("g (float[2,64] x) => (y) { y = MatMul(x, w) }", {"w": normal(64, 64, scale=scale)})
+    name = model.graph[0].name
+    assert half.narrow(model, F16, exact=False) == ({name} if turned else set())
+
+
+def test_only_the_constants_that_are_called_go_to_sixteen_bits() -> None:
+    text = "g (float[2,64] x) => (y) { a = MatMul(x, w) y = MatMul(a, v) }"
+    model = build(text, {"w": normal(64, 64), "v": normal(64, 64)})
+    name = model.graph[1].name
+    assert half.narrow(model, F16, only={"v"}, exact=False) == {name}
+    assert model.graph.initializers["w"].dtype == ir.DataType.FLOAT
+
+
 @pytest.mark.parametrize("options", [{}, {"mode": "weights"}])
 def test_a_model_of_float16_is_quantized_like_any_other(tmp_path: Path, options: dict[str, str]) -> None:
     io.save(build(NET, WEIGHTS), tmp_path / "net.onnx")
