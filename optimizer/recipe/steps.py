@@ -150,15 +150,20 @@ class Prune:
             raise ConfigError(f"--pattern {self.pattern} needs a share of zeros: add --sparsity 0.5")
 
 
+USUAL_MINUTES = 2.5
+"""How long fine-tuning takes at most where nothing is said about it."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Finetune:
     """Fine-tuning and distillation. Shares lie in 0..1; weights of loss terms are factors."""
 
     epochs: int | None = None
-    """Passes over the training samples; None takes as many as give about 2,000 steps (8,000 where `minutes` bounds the
-    run), at least 3."""
+    """Passes over the training samples; None takes as many as give about 2,000 steps (8,000 where `minutes` is given),
+    at least 3."""
     minutes: float | None = None
-    """Stop after this long; the learning rate then falls with the time."""
+    """Stop after this long; where it is too short for all steps, the learning rate falls with the time. None: after
+    `USUAL_MINUTES`, or, where `epochs` is given, after those."""
     lr: float | None = None
     """The highest learning rate; None tries a few and takes the best."""
     optimizer: Literal["adamw", "sgd"] = "adamw"
@@ -185,6 +190,11 @@ class Finetune:
     augment: str = "auto"
     """See `data.augment`."""
     metric: str | None = None
+
+    @property
+    def limit(self) -> float | None:
+        """Minutes that training may take."""
+        return self.minutes if self.minutes is not None or self.epochs is not None else USUAL_MINUTES
 
     def __post_init__(self) -> None:
         for name, least, most in _FINETUNE_LIMITS:

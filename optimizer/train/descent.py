@@ -5,7 +5,7 @@
 
 m^ and v^ are the averages without the bias of their start (Loshchilov and Hutter, "Decoupled Weight Decay
 Regularization", 2019); sgd has Nesterov's momentum. They are written out because torch's own load its compiler when
-they are made, which takes longer than many runs.
+they are made, which takes longer than many runs. All tensors are moved in one call: most are too small to be worth one.
 """
 
 from __future__ import annotations
@@ -48,35 +48,46 @@ class Descent:
     def clip(self, limit: float) -> float:
         """Shorten the gradient of all tensors together to `limit` (0: leave it); returns the length it had."""
         grads = [tensor.grad for tensor in self.tensors.values() if tensor.grad is not None]
-        length = math.sqrt(sum(float(grad.square().sum()) for grad in grads))
+        length = math.sqrt(sum(float(norm) ** 2 for norm in self.torch._foreach_norm(grads))) if grads else 0.0
         if limit and length > limit:
-            for grad in grads:
-                grad.mul_(limit / length)
+            self.torch._foreach_mul_(grads, limit / length)
         return length
 
     def move(self, rate: float) -> None:
         """One step. A tensor without a gradient stays where it is."""
+        live = [name for name, tensor in self.tensors.items() if tensor.grad is not None]
+        if not live:
+            return
+        tensors = [self.tensors[name] for name in live]
         with self.torch.no_grad():
-            for name, tensor in self.tensors.items():
-                if tensor.grad is not None:
-                    self.steps[name] += 1
-                    step = self._adamw(name, tensor.grad) if self.kind == "adamw" else self._sgd(name, tensor.grad)
-                    if name in self.decayed and self.weight_decay:
-                        step = step + self.weight_decay * tensor
-                    tensor.sub_(rate * step)
+            grads = [tensor.grad for tensor in tensors]
+            for name in live:
+                self.steps[name] += 1
+            steps = self._adamw(live, grads) if self.kind == "adamw" else self._sgd(live, grads)
+            if self.weight_decay:
+                shares = [self.weight_decay * (name in self.decayed) for name in live]
+                self.torch._foreach_add_(steps, self.torch._foreach_mul(tensors, shares))
+            self.torch._foreach_add_(tensors, steps, alpha=-rate)
 
-    def _adamw(self, name: str, grad: Tensor) -> Tensor:
-        first, second = self.moments["first"][name], self.moments["second"][name]
-        first.mul_(_FIRST).add_(grad, alpha=1 - _FIRST)
-        second.mul_(_SECOND).addcmul_(grad, grad, value=1 - _SECOND)
-        count = self.steps[name]
-        spread = (second / (1 - _SECOND**count)).sqrt_().add_(_TINY)
-        return first / (1 - _FIRST**count) / spread
+    def _adamw(self, live: list[str], grads: list[Tensor]) -> list[Tensor]:
+        many = self.torch
+        first, second = ([self.moments[part][name] for name in live] for part in ("first", "second"))
+        many._foreach_lerp_(first, grads, 1 - _FIRST)
+        many._foreach_mul_(second, _SECOND)
+        many._foreach_addcmul_(second, grads, grads, 1 - _SECOND)
+        spreads = many._foreach_div(second, [1 - _SECOND ** self.steps[name] for name in live])
+        many._foreach_sqrt_(spreads)
+        many._foreach_add_(spreads, _TINY)
+        means: list[Tensor] = many._foreach_div(first, [1 - _FIRST ** self.steps[name] for name in live])
+        many._foreach_div_(means, spreads)
+        return means
 
-    def _sgd(self, name: str, grad: Tensor) -> Tensor:
-        first = self.moments["first"][name]
-        first.mul_(_FIRST).add_(grad)
-        return grad + _FIRST * first
+    def _sgd(self, live: list[str], grads: list[Tensor]) -> list[Tensor]:
+        first = [self.moments["first"][name] for name in live]
+        self.torch._foreach_mul_(first, _FIRST)
+        self.torch._foreach_add_(first, grads)
+        steps: list[Tensor] = self.torch._foreach_add(grads, first, alpha=_FIRST)
+        return steps
 
     def state(self) -> dict[str, Array]:
         """All moments and step counts as arrays by `part/tensor`."""

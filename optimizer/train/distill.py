@@ -2,8 +2,9 @@
 and outputs; usually it is what the student was before it was compressed.
 
 1. The student's graph is evaluated in torch, and must answer as ONNX Runtime does (to `PARITY`).
-2. A part of the samples is held back. Weights move on the rest (`loop`), and the best step on that part counts.
-3. The weights go back into their places in the graph, and the result must answer in ONNX Runtime as it did in torch.
+2. Where its batch normalization is clearly better off with the statistics of the samples, it begins with those.
+3. A part of the samples is held back. Weights move on the rest (`loop`), and the best step on that part counts.
+4. The weights go back into their places in the graph, and the result must answer in ONNX Runtime as it did in torch.
 
 It is refused (`BoundMissed`, nothing is returned) when nothing in the student can change, when there are too few
 samples to hold any back, when a loss is not finite, and when no step was better than the start.
@@ -29,7 +30,7 @@ from optimizer.model import io
 from optimizer.model.ports import Array, Feed
 from optimizer.recipe import Finetune
 from optimizer.runtime.session import Options, open_session
-from optimizer.train import checkpoint, held_back, matching, memory
+from optimizer.train import checkpoint, held_back, matching, memory, statistics
 from optimizer.train.dtypes import HALF
 from optimizer.train.evaluator import Evaluator, import_torch
 from optimizer.train.loop import Loop, Watch, Where
@@ -102,11 +103,16 @@ def distill(
         if output is not None:
             where = Where(checkpoint.path_of(output), fingerprint(student, teacher, samples, step, seed), resume)
         earlier = None if where is None else where.earlier()
+        settled, begin = statistics.settled(student, trainer, rest, seed), start
+        if settled is not None:
+            other = prepare(settled, teacher, rest, step, seed, threads)
+            if (score := other.score(held)).clearly_below(start):
+                student, trainer, begin = settled, other, score
         begun = time.monotonic()
         rate = earlier.rate if earlier is not None else step.lr or best_rate(trainer, rest, held, seed)
         with Supply(trainer, rest, seed, step.batch, ahead=threads > 1) as supply:
             loop = Loop(trainer, supply, held, rate, where, watch, time.monotonic() - begun)
-            state = loop.run(start, earlier)
+            state = loop.run(begin, earlier)
         if where is not None:
             where.path.unlink(missing_ok=True)
         score = trainer.score(held)

@@ -38,7 +38,7 @@ def refuse_no_gain(state: State, start: Score, score: Score, *, by_labels: bool 
     A student that learns from labels too may well agree less with its teacher.
     """
     remedy = "give more or other --data, or another --lr; nothing was written"
-    if state.best_step == 0:
+    if score.loss >= start.loss:
         raise BoundMissed(
             f"no step of {state.step} did better than the start (held-back loss {start.loss:.4g}): {remedy}"
         )

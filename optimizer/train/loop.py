@@ -1,7 +1,7 @@
 """The optimization loop: schedule, running average, early stopping, the best step, checkpoints.
 
 The state after step k does not depend on whether the run was interrupted (`supply`). The learning rate rises over the
-warm-up and falls as a cosine, by steps or, with a limit on time, by whichever of steps and time is further along.
+warm-up and falls as a cosine, by steps or, where the time will not do for all of them, by the time.
 
 About `EVALUATIONS` times the averaged weights are judged on the held-back samples; the best of them, the start
 included, are what the student ends with. A student that is nearly right is easily led astray: where the first
@@ -31,8 +31,10 @@ from optimizer.train.training import Group, Score, Trainer
 
 EVALUATIONS = 20
 TYPICAL_STEPS, MOST_STEPS = 2000, 8000
-"""Steps where nothing bounds the run, and where time does."""
+"""Steps where nothing is asked for, and where so many minutes are."""
 LEAST_EPOCHS = 3
+SLACK = 0.02
+"""How far the time may be ahead of the steps before they go by the time."""
 PATIENT, BACK_OFF = 2, 0.3
 _CHECKPOINT_COST = 0.05
 """Share of the time that writing checkpoints may take."""
@@ -75,6 +77,7 @@ class Loop:
         typical = TYPICAL_STEPS if self.step.minutes is None else MOST_STEPS
         epochs = self.step.epochs or max(LEAST_EPOCHS, math.ceil(typical / self.supply.per_epoch))
         self.steps = epochs * self.supply.per_epoch
+        self.limit = math.inf if self.step.limit is None else 60 * self.step.limit
         self.average = self.trainer.parameters.state()
         self.reached = 0
 
@@ -105,12 +108,14 @@ class Loop:
         return state
 
     def _late(self, state: State) -> bool:
-        return self.step.minutes is not None and state.seconds >= 60 * self.step.minutes
+        return state.seconds >= self.limit
 
     def _progress(self, state: State) -> float:
-        """The share of the run that is over, as time goes or as steps go."""
-        by_time = 0.0 if self.step.minutes is None else state.seconds / (60 * self.step.minutes)
-        return max(state.step / self.steps, by_time)
+        """The share of the run that is over: as steps go, or as time goes where it is short. (A run that has time
+        enough does the same whatever the clock says.)"""
+        by_steps = state.step / self.steps
+        by_time = (state.seconds - self.spent) / max(self.limit - self.spent, 1e-9)
+        return min(by_time, 1.0) if by_time > by_steps + SLACK else by_steps
 
     def _judgements(self, state: State) -> int:
         """How many there should have been by now."""
@@ -118,7 +123,7 @@ class Loop:
 
     def _due(self, state: State) -> bool:
         """Whether the weights are to be judged: `EVALUATIONS` times, evenly, and at the end."""
-        reached = self._judgements(state)
+        reached = max(self._judgements(state), self.reached)
         due = reached > self.reached or state.step == self.steps or self._late(state)
         self.reached = reached
         return due

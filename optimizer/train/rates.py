@@ -50,7 +50,7 @@ def best_rate(trainer: Trainer, train: Samples, held: Samples, seed: int) -> flo
 
 def _affordable(trainer: Trainer, supply: Supply, held: Samples) -> int:
     """Steps per trial."""
-    if trainer.step.minutes is None:
+    if trainer.step.limit is None:
         return STEPS
     rates = RATES[trainer.step.optimizer]
     begun = time.monotonic()
@@ -58,7 +58,7 @@ def _affordable(trainer: Trainer, supply: Supply, held: Samples) -> int:
     stepped = time.monotonic()
     trainer.score(held)
     judged = time.monotonic() - stepped
-    left = 60 * trainer.step.minutes * SHARE / len(rates) - judged
+    left = 60 * trainer.step.limit * SHARE / len(rates) - judged
     return min(STEPS, max(FEWEST, int(left / (stepped - begun))))
 
 

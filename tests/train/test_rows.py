@@ -26,7 +26,7 @@ KNOWN = {
     "test_resize_downsample_scales_cubic_align_corners": "ONNX Runtime divides by the rounded size, and so do we",
     "test_quantizelinear_blocked_symmetric": "its data is an int4 tensor",
 }
-REFUSED = ("training_mode", "training_dropout", "maxpool_with_argmax", "qk_matmul", "padded_kv", "nonpad", "window")
+REFUSED = ("training_dropout", "maxpool_with_argmax", "qk_matmul", "padded_kv", "nonpad", "window")
 """Forms that are refused by name."""
 
 

@@ -1,6 +1,6 @@
 """Rows of normalizations.
 
-Batch normalization always uses its stored statistics: they are the model's, not the batch's.
+Batch normalization uses its stored statistics, which are the model's; in training mode, those of the batch.
 """
 
 from __future__ import annotations
@@ -8,10 +8,16 @@ from __future__ import annotations
 from optimizer.train.table import Call, Row, Tensor, along
 
 
-def batch_norm(at: Call, x: Tensor, scale: Tensor, bias: Tensor, mean: Tensor, var: Tensor) -> Tensor:
+def batch_norm(at: Call, x: Tensor, scale: Tensor, bias: Tensor, mean: Tensor, var: Tensor) -> tuple[Tensor, ...]:
+    """In training mode the second and third output are the stored statistics moved towards the batch's."""
+    kept = at.real("momentum", 0.9)
+    moved: tuple[Tensor, ...] = ()
     if at.flag("training_mode"):
-        raise at.refuse("it is in training mode")
-    return at.functional.batch_norm(x, mean, var, scale, bias, False, 0.0, at.real("epsilon", 1e-5))
+        axes = [axis for axis in range(x.ndim) if axis != 1]
+        own, spread = x.mean(axes), x.var(axes, correction=0)
+        moved = (kept * mean + (1 - kept) * own, kept * var + (1 - kept) * spread)
+        mean, var = own, spread
+    return (at.functional.batch_norm(x, mean, var, scale, bias, False, 0.0, at.real("epsilon", 1e-5)), *moved)
 
 
 def _standardize(x: Tensor, axes: list[int], epsilon: float) -> tuple[Tensor, Tensor, Tensor]:
