@@ -23,7 +23,9 @@ Resume = Annotated[bool, typer.Option("--resume", help="Go on where a killed run
 Epochs = Annotated[
     Optional[int], typer.Option(help="Passes over the samples.", show_default="about 2,000 steps, at least 3")
 ]
-Minutes = Annotated[Optional[float], typer.Option(help="Train no longer than this.", show_default="no limit")]
+Minutes = Annotated[
+    Optional[float], typer.Option(help="Train no longer than this.", show_default="2.5, or any with --epochs")
+]
 Rate = Annotated[Optional[float], typer.Option("--lr", help="Highest learning rate.", show_default="tried out")]
 Optimizer = Annotated[Literal["adamw", "sgd"], typer.Option(help="How weights move.")]
 Batch = Annotated[int, typer.Option(help="Samples per step.")]

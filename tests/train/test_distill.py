@@ -18,7 +18,7 @@ from optimizer.errors import BoundMissed, ConfigError, DataError  # noqa: E402
 from optimizer.model import io  # noqa: E402
 from optimizer.recipe import Finetune  # noqa: E402
 from optimizer.runtime.session import open_session  # noqa: E402
-from optimizer.train import checkpoint, rates  # noqa: E402
+from optimizer.train import checkpoint, loop, rates  # noqa: E402
 from optimizer.train.constants import constants  # noqa: E402
 from optimizer.train.distill import Outcome, distill, prepare  # noqa: E402
 from optimizer.train.table import Unsupported  # noqa: E402
@@ -224,6 +224,23 @@ def test_where_time_is_short_it_is_spent_on_training_not_on_trying(
     assert found.steps > 0
     assert len(tried) <= most
     assert minutes or len(tried) > 40
+
+
+def test_a_run_that_nothing_bounds_ends_in_its_usual_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    descend = loop.descend
+
+    def slow(*given: Any) -> float:
+        time.sleep(0.01)
+        return descend(*given)
+
+    monkeypatch.setattr(loop, "descend", slow)
+    monkeypatch.setattr("optimizer.recipe.steps.USUAL_MINUTES", 0.01)
+    step = dataclasses.replace(QUICK, epochs=None)
+    assert step.limit == 0.01
+    assert dataclasses.replace(step, epochs=5).limit is None
+    found = distill(damaged(network()), network(), data(), step)
+    assert 0.6 <= found.seconds < 1.0
+    assert found.history[-1][0] == found.steps < 100
 
 
 def test_tensors_inside_help_when_asked_for() -> None:
