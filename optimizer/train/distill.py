@@ -26,7 +26,7 @@ import onnx_ir as ir
 from optimizer.data import augment
 from optimizer.data.samples import Samples
 from optimizer.errors import BoundMissed, ConfigError, DataError
-from optimizer.model import io
+from optimizer.model import cost, io
 from optimizer.model.ports import Array, Feed
 from optimizer.recipe import Finetune
 from optimizer.runtime.session import Options, open_session
@@ -49,6 +49,8 @@ QUANTIZED_PARITY = 0.1
 """The same where values are rounded on the way: one step more or less in few places is no error."""
 HALF_PARITY = 0.02
 """The same for 16-bit floats, which are computed in 32 bits here."""
+SPLIT = 1_000_000_000
+"""Multiply-adds of the samples of a step, from which on its operators are computed by several threads."""
 NO_LOSS = 1e-6
 """A held-back loss that is rounding."""
 
@@ -89,6 +91,7 @@ def distill(
 
     Raises `BoundMissed`, `Unsupported` (an op has no gradient), `ConfigError`, `DataError`, `MissingExtra`.
     """
+    ahead, threads = threads > 1, worth(student, step.batch, threads)
     with _threads(threads), memory.held():
         rest, held = held_back.split(samples, step, seed)
         trainer = prepare(student, teacher, rest, step, seed, threads)
@@ -110,7 +113,7 @@ def distill(
                 student, trainer, begin = settled, other, score
         begun = time.monotonic()
         rate = earlier.rate if earlier is not None else step.lr or best_rate(trainer, rest, held, seed)
-        with Supply(trainer, rest, seed, step.batch, ahead=threads > 1) as supply:
+        with Supply(trainer, rest, seed, step.batch, ahead=ahead) as supply:
             loop = Loop(trainer, supply, held, rate, where, watch, time.monotonic() - begun)
             state = loop.run(begin, earlier)
         if where is not None:
@@ -217,6 +220,12 @@ def fingerprint(student: ir.Model, teacher: ir.Model, samples: Samples, step: Fi
     for model in (student, teacher):
         digest.update(hashlib.sha256(io.to_bytes(model)).digest())
     return digest.hexdigest()
+
+
+def worth(model: ir.Model, batch: int, threads: int) -> int:
+    """How many of so many threads a step is worth: in small operators they wait longer than they work."""
+    found = cost.count(model)
+    return 1 if not found.unknown and found.macs * batch < SPLIT else threads
 
 
 @contextlib.contextmanager

@@ -39,6 +39,11 @@ class Group:
     own: Array
     """Weight of each sample itself against its mix-up partner."""
 
+    @property
+    def bytes(self) -> int:
+        """What the arrays take."""
+        return sum(array.nbytes for arrays in (self.feed, self.answers) for array in arrays.values())
+
 
 BLOCKS = 10
 """Held-back samples are scored in at least this many parts, where there are as many, so that chance can be told."""

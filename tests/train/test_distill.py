@@ -20,7 +20,7 @@ from optimizer.recipe import Finetune  # noqa: E402
 from optimizer.runtime.session import open_session  # noqa: E402
 from optimizer.train import checkpoint, loop, rates  # noqa: E402
 from optimizer.train.constants import constants  # noqa: E402
-from optimizer.train.distill import Outcome, distill, prepare  # noqa: E402
+from optimizer.train.distill import Outcome, distill, prepare, worth  # noqa: E402
 from optimizer.train.table import Unsupported  # noqa: E402
 from optimizer.train.teacher import Teacher  # noqa: E402
 from tests.builders import model  # noqa: E402
@@ -182,11 +182,33 @@ def test_the_learning_rate_is_found_by_trying() -> None:
     assert error(found.model, teacher) < 0.5 * error(damaged(teacher), teacher)
 
 
-def test_of_rates_that_do_about_equally_well_the_highest_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
-    tried = dict(zip(rates.RATES["adamw"], (1.04, 1.01, 1.0, 1.005, 2.0, 3.0), strict=False))
-    monkeypatch.setattr(rates, "_trial", lambda *given: tried[given[3]])
+def chosen(monkeypatch: pytest.MonkeyPatch, *rounds: tuple[float, ...]) -> tuple[float, list[float]]:
+    """The rate that is taken where trials of each round leave these losses, and the rates of the second round."""
+    longer: list[float] = []
+
+    def trial(self: Any, rate: float, steps: int) -> float:
+        longer.extend([rate] * (steps > rates.STEPS))
+        return rounds[steps > rates.STEPS][rates.RATES["adamw"].index(rate)]
+
+    monkeypatch.setattr(rates.Trials, "trial", trial)
     trainer = prepare(damaged(network()), network(), data(), QUICK, 0, 1)
-    assert rates.best_rate(trainer, data(), data(), 0) == 3e-3
+    return rates.best_rate(trainer, data(), data(), 0), longer
+
+
+def test_of_rates_that_do_about_equally_well_the_highest_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    alike = (1.04, 1.01, 1.0, 1.005, 2.0, 3.0)
+    assert chosen(monkeypatch, alike, alike)[0] == 3e-3
+
+
+def test_a_rate_that_disturbs_at_first_may_win_in_the_longer_round(monkeypatch: pytest.MonkeyPatch) -> None:
+    rate, longer = chosen(monkeypatch, (9.0, 1.9, 1.5, 1.4, 1.2, 1.0, 1.0), (0.0, 0.9, 0.5, 0.7, 0.9, 1.0, 1.0))
+    assert rate == 1e-3
+    assert longer == [3e-3, 1e-3, 3e-4, 1e-4]
+
+
+def test_small_operators_are_not_split_among_threads() -> None:
+    assert worth(network(), 16, 4) == 1
+    assert worth(network(), 10**8, 4) == 4
 
 
 def test_a_teacher_of_one_row_answers_rows_that_are_joined_already_one_by_one() -> None:
@@ -207,7 +229,7 @@ def test_a_rate_that_leads_a_nearly_right_student_astray_is_lowered() -> None:
     assert error(found.model, teacher) < error(student, teacher)
 
 
-@pytest.mark.parametrize(("minutes", "most"), [(0.05, 40), (None, 7 * rates.STEPS)])
+@pytest.mark.parametrize(("minutes", "most"), [(0.05, 40), (None, 7 * rates.STEPS * (1 + rates.LONGER))])
 def test_where_time_is_short_it_is_spent_on_training_not_on_trying(
     minutes: float | None, most: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
