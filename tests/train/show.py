@@ -92,8 +92,8 @@ def tuned(given: argparse.Namespace, student: ir.Model, teacher: Path, folder: P
     run = Run(data=_joined(given, folder), threads=given.threads, seed=given.seed)
     begun, cpu, said = time.monotonic(), time.process_time(), ""
     try:
-        finetune(source, teacher, Finetune(minutes=given.minutes), run, output=target, force=True)
-        after = io.load(target)
+        found = finetune(source, teacher, Finetune(minutes=given.minutes), run, output=target, force=True)
+        after, said = io.load(target), f"  {'; '.join(found.steps)}"
     except BoundMissed as missed:
         after, said = student, f"  kept as it was: {missed}"
     times = f"{time.monotonic() - begun:.0f} s wall, {time.process_time() - cpu:.0f} s CPU"
