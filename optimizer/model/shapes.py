@@ -38,9 +38,13 @@ _STANDARD: dict[str, tuple[str, slice]] = {
     "QLinearAveragePool": ("AveragePool", slice(1)),
     "FusedConv": ("Conv", slice(2)),
     "FusedGemm": ("Gemm", slice(2)),
+    **dict.fromkeys(("Scaler", "Normalizer"), ("Cast", slice(1))),
+    **dict.fromkeys(("Imputer", "Binarizer"), ("Identity", slice(1))),
 }  # fmt: skip
-"""Ops of the runtime whose first result has the type and the shape of a standard op over some of their inputs."""
+"""Ops of the runtime and of ai.onnx.ml whose first result has the type and the shape of a standard op over some of
+their inputs. Those that are a Cast give floats."""
 
+_ML, _SIMPLIFIED = "ai.onnx.ml", "SimplifiedLayerNormalization"
 _MADE_UP = re.compile(r"unk__\d+$")
 _FAILURES = (onnx.shape_inference.InferenceError, RuntimeError, ValueError, TypeError)
 
@@ -123,7 +127,7 @@ def _light(model: ir.Model) -> ir.Model:
         for number, node in enumerate(graph):
             if (node.domain, node.op_type) == (MS, "MatMulNBits"):
                 _plain_product(graph, node, number)
-            elif node.op_type in _STANDARD and (node.domain == MS or node.op_type == "SimplifiedLayerNormalization"):
+            elif node.op_type in _STANDARD and (node.domain in (MS, _ML) or node.op_type == _SIMPLIFIED):
                 _standardize(node)
             _lighten(node)
     return copy
@@ -146,8 +150,10 @@ def _standardize(node: ir.Node) -> None:
         return
     node.op_type, places = _STANDARD[node.op_type]
     node.domain, given = "", node.inputs[places]
-    if node.op_type == "Identity":
+    if node.op_type in ("Identity", "Cast"):
         node.attributes.clear()
+    if node.op_type == "Cast":
+        node.attributes["to"] = ir.AttrInt64("to", ir.DataType.FLOAT)
     node.resize_inputs(len(given))
     for index, value in enumerate(given):
         node.replace_input_with(index, value)

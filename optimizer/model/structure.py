@@ -10,7 +10,8 @@
 5. Functions do not call each other in circles, and all calls together expand to at most `MAX_NODES` nodes: 1.5 KB of
    functions that call each other twice would otherwise expand for hours.
 6. Nesting is bounded, and every node fits its operator (`schema`).
-7. Texts are UTF-8 (protobuf hands out bytes where they are not). A comment that is not is dropped.
+7. Inputs and outputs are no maps, which stand for no tensor.
+8. Texts are UTF-8 (protobuf hands out bytes where they are not). A comment that is not is dropped.
 """
 
 from __future__ import annotations
@@ -31,19 +32,33 @@ Key = tuple[str, str, str]
 
 
 def check_graph(proto: onnx.ModelProto) -> bool:
-    """Raise `ModelError` for cases 1, 2 and 4 to 7; returns False where the nodes must be sorted first."""
+    """Raise `ModelError` for all cases but the third; returns False where the nodes must be sorted first."""
     _check_texts(proto)
     if not proto.graph.output:
         raise ModelError("the model has no outputs")
     functions = {_key(function.domain, function.name, function.overload): function for function in proto.functions}
     if len(functions) < len(proto.functions):
         raise ModelError("two functions of the model have the same name")
+    _check_types(proto.graph)
     _check_expansion(proto, functions)
     sorted_ = _check(proto.graph, frozenset(), frozenset(), 0)
     for function in proto.functions:
         sorted_ &= _check_function(function)
     check_operators(proto)
     return sorted_
+
+
+def _check_types(graph: onnx.GraphProto) -> None:
+    """scikit-learn's converter ends classifiers with maps from class to probability, one for each row."""
+    for info in (*graph.input, *graph.output):
+        inner = info.type
+        while inner.HasField("sequence_type") or inner.HasField("optional_type"):
+            inner = (inner.sequence_type if inner.HasField("sequence_type") else inner.optional_type).elem_type
+        if inner.HasField("map_type"):
+            raise ModelError(
+                f"{info.name!r} is a map and no tensor: export the model without ZipMap "
+                "(skl2onnx: options={'zipmap': False})"
+            )
 
 
 def _check(graph: onnx.GraphProto, outer: frozenset[str], outer_done: frozenset[str], depth: int) -> bool:

@@ -264,8 +264,17 @@ STRUCTURE: dict[str, tuple[Callable[[], onnx.ModelProto], str]] = {
     "too many outputs": (lambda: proto([helper.make_node("Relu", ["x"], ["y", "z"])]), "has 2 outputs, its operator takes 1"),
     "a branch with too few outputs": (lambda: short_branch(), "outputs in a branch"),
     "a call with too many inputs": (lambda: proto([helper.make_node("F", ["x", "x"], ["y"], domain="f")], functions=[function("F")]), "has 2 inputs"),
+    "a map as its result": (lambda: mapped(), "'y' is a map and no tensor: export the model without ZipMap"),
     "a constant without a value": (lambda: proto([helper.make_node("Constant", [], ["y"])]), "exactly one value"),
 }  # fmt: skip
+
+
+def mapped() -> onnx.ModelProto:
+    model = proto([helper.make_node("ZipMap", ["x"], ["y"], domain="ai.onnx.ml", classlabels_int64s=[0, 1])])
+    probability = helper.make_tensor_type_proto(TensorProto.FLOAT, [])
+    each = helper.make_map_type_proto(TensorProto.INT64, probability)
+    model.graph.output[0].type.CopyFrom(helper.make_sequence_type_proto(each))
+    return model
 
 
 def short_branch() -> onnx.ModelProto:

@@ -103,6 +103,17 @@ def test_ops_of_the_runtime_are_inferred_as_what_they_stand_for() -> None:
     assert {node.domain for node in net.graph} == {"com.microsoft", ""}
 
 
+def test_rows_that_a_scaler_prepares_keep_their_shape() -> None:
+    net = model(
+        """agraph (double[N, 4] x) => (float[N, 4] y, double[N, 4] z) {
+        a = ai.onnx.ml.Scaler <offset = [0.5], scale = [2.0]> (x)  y = Relu (a)  z = ai.onnx.ml.Imputer (x) }""",
+        extra_opsets=', "ai.onnx.ml" : 1',
+    )
+    assert shapes.infer(net) is None
+    scaled = named(net, "a")[0]
+    assert (str(scaled.shape), scaled.dtype) == ("[N,4]", ir.DataType.FLOAT)
+
+
 def test_a_pool_with_the_channels_last_stands_for_nothing() -> None:
     text = """agraph (uint8[1, 3, 6, 4] x, float s, uint8 z) => (p) {
         p = com.microsoft.QLinearGlobalAveragePool <channels_last = 1> (x, s, z, s, z) }"""
