@@ -94,7 +94,8 @@ class Sums:
         theirs = other.sums()
         if theirs is not None:
             self._fold()
-            self._add([array.copy() for array in theirs])
+            copies = {id(array): array.copy() for array in theirs}
+            self._add([copies[id(array)] for array in theirs])
             self.count += other.count
 
     def sums(self) -> list[Array] | None:
@@ -109,17 +110,20 @@ class Sums:
         x = np.concatenate([x for x, _ in self._waiting], axis=1)
         y = x if same else np.concatenate([y for _, y in self._waiting], axis=1)
         own, second = np.matmul(y.transpose(0, 2, 1), y), y.sum(axis=1)
-        self._add(
-            [own.copy(), own, second.copy(), second] if same else [x.transpose(0, 2, 1) @ y, own, x.sum(1), second]
-        )
+        self._add([own, own, second, second] if same else [x.transpose(0, 2, 1) @ y, own, x.sum(1), second])
         self._waiting, self._rows = [], 0
 
     def _add(self, new: list[Array]) -> None:
-        if self._sums is None:
+        """Fold in sums, which become this one's own. Where x is y, both are the same arrays, added to once."""
+        mine = self._sums
+        if mine is None:
             self._sums = new
             return
-        for mine, one in zip(self._sums, new, strict=True):
-            mine += one
+        same = new[0] is new[1]
+        if mine[0] is mine[1] and not same:
+            mine[0], mine[2] = mine[0].copy(), mine[2].copy()
+        for i in (1, 3) if mine[0] is mine[1] else range(4):
+            mine[i] += new[i]
 
 
 class Gram:
@@ -181,24 +185,26 @@ class Gram:
 
 def windows(batch: Array, window: Window, most: int = POSITIONS, turn: int = 0) -> Array:
     """Input windows of a convolution at up to `most` output positions, float32 [groups, rows, K]."""
-    spatial = len(window.kernel)
-    pads = window.edges(batch.shape[2:])
-    edges = [(0, 0), (0, 0), *((pads[i], pads[i + spatial]) for i in range(spatial))]
-    padded = np.pad(batch, edges) if any(pads) else batch
+    spatial, sizes = len(window.kernel), batch.shape[2:]
+    pads = window.edges(sizes)
     reach = [dilation * (size - 1) + 1 for dilation, size in zip(window.dilations, window.kernel, strict=True)]
-    axes = tuple(range(2, 2 + spatial))
-    if any(size < need for size, need in zip(padded.shape[2:], reach, strict=True)):
+    room = [size + pads[i] + pads[i + spatial] - reach[i] for i, size in enumerate(sizes)]
+    if min(room) < 0:
         return np.zeros((window.groups, 0, 0), np.float32)
-    view = np.lib.stride_tricks.sliding_window_view(padded, tuple(reach), axes)
-    whole = (slice(None), slice(None))
-    view = view[whole + tuple(slice(None, None, step) for step in (*window.strides, *window.dilations))]
-    places = view.shape[:1] + view.shape[2 : 2 + spatial]
-    picked = np.unravel_index(_spread(int(np.prod(places)), most, turn), places)
-    found = np.moveaxis(view, 1, 1 + spatial)[picked]
-    count, channels = found.shape[:2]
-    grouped = found.reshape(count, window.groups, channels // window.groups, *window.kernel)
-    moved = np.moveaxis(grouped, (1, 2), (0, -1))
-    return np.ascontiguousarray(moved, np.float32).reshape(window.groups, count, -1)
+    places = batch.shape[:1] + tuple(free // step + 1 for free, step in zip(room, window.strides, strict=True))
+    number, *begins = np.unravel_index(_spread(int(np.prod(places)), most, turn), places)
+    index, outside = [], np.zeros(1, bool)
+    for i, size in enumerate(sizes):
+        taps = (begins[i] * window.strides[i] - pads[i])[:, None] + window.dilations[i] * np.arange(window.kernel[i])
+        taps = taps.reshape(len(number), *(-1 if axis == i else 1 for axis in range(spatial)))
+        outside = outside | (taps < 0) | (taps >= size)
+        index.append(np.clip(taps, 0, size - 1))
+    picked = (number.reshape(len(number), *(1,) * spatial), slice(None), *index)
+    found = batch[picked]
+    found[np.broadcast_to(outside, found.shape[:-1])] = 0
+    channels = batch.shape[1] // window.groups
+    grouped = found.reshape(len(number), -1, window.groups, channels).transpose(2, 0, 1, 3)
+    return np.ascontiguousarray(grouped, np.float32).reshape(window.groups, len(number), -1)
 
 
 def _spread(count: int, most: int, turn: int) -> Array:

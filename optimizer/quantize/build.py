@@ -161,8 +161,8 @@ class Static:
 
     def _replanned(self, candidate: Candidate, plan: Plan) -> Candidate:
         """`candidate` with the weights of `plan`."""
-        reasons = {node.name: node.reason for node in candidate.nodes}
-        return self._finished(dataclasses.replace(candidate, plan=plan), reasons, candidate.plain)
+        reasons, model = {node.name: node.reason for node in candidate.nodes}, emit.emit(self.model, plan)
+        return self._finished(dataclasses.replace(candidate, plan=plan, model=model), reasons, candidate.plain)
 
     def audit(self, candidate: Candidate) -> dict[str, Any]:
         """What `candidate` cuts off."""
@@ -195,7 +195,7 @@ class Static:
         """Nothing in int8, and weights kept as float16."""
         plan = static.plan(self.model, (), self.statistics, exact=self.inputs)
         reasons = {group.name: _HALF for group in self.partition.groups}
-        return self._finished(Candidate(_HALF, self.model, (), plan, half=True), reasons, ())
+        return self._finished(Candidate(_HALF, emit.emit(self.model, plan), (), plan, half=True), reasons, ())
 
     def table_costs(self) -> placement.Costs:
         """Costs by the table alone, the same on every machine of the target."""
@@ -224,19 +224,21 @@ class Static:
         stored = [g for g in self.partition.groups if g.name not in names and not (blocks and g.rule.float_output)]
         method = self.step.calibration
         plan = static.plan(self.model, chosen, self.statistics, method, how, dynamic, stored, self.inputs)
-        reasons = dict(reasons)
+        reasons, model = dict(reasons), emit.emit(self.model, plan)
         for _ in range(_ROUNDS):
-            missed = verify.unfused(emit.emit(self.model, plan), plan)
+            missed = verify.unfused(model, plan)
             if not missed:
                 break
             reasons |= missed
             plan = plan.without(set(missed))
+            model = emit.emit(self.model, plan)
         wanted = tuple(group.name for group in chosen)
-        return self._finished(Candidate(name, self.model, (), plan, chosen=wanted, blocks=blocks), reasons, plain)
+        return self._finished(Candidate(name, model, (), plan, chosen=wanted, blocks=blocks), reasons, plain)
 
     def _finished(self, candidate: Candidate, reasons: Mapping[str, str], plain: Collection[str]) -> Candidate:
+        """`candidate`, whose model was just emitted, with its other weights stored and its nodes accounted for."""
         assert candidate.plan is not None
-        model = emit.emit(self.model, candidate.plan)
+        model = candidate.model
         kernels.keep_apart(model)
         leave = {group.weight or "" for group in self.partition.groups if group.name in plain}
         ranged = self._recurrent(model, leave) if candidate.name == _DYNAMIC else set()

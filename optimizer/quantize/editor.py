@@ -39,7 +39,7 @@ class Editor:
         """The constant that this emission calls `name`, made on first use."""
         if name not in self.made:
             own = self.fresh(name)
-            self.made[name] = ir.val(own, const_value=ir.tensor(array, name=own))
+            self.made[name] = ir.val(own, const_value=ir.Tensor(array, name=own))
             self.graph.register_initializer(self.made[name])
         return self.made[name]
 

@@ -129,7 +129,7 @@ class _Consumer:
     power: Array
     """Sum of squares."""
     ids: Array
-    """Channel of the region."""
+    """Channel of the region, [O or 1, I]."""
     low: Array
     high: Array
     second: Array
@@ -195,7 +195,7 @@ def _consumer(slot: Slot, region: Region, seen: Mapping[str, Channels], outputs:
     return _Consumer(
         np.abs(weight).max(axis=kernel),
         np.square(weight, dtype=np.float64).sum(axis=kernel),
-        np.broadcast_to(ids.reshape(ids.shape[:2]), shape),
+        np.broadcast_to(ids.reshape(ids.shape[:2]), (ids.shape[0], shape[1])),
         np.minimum(low, 0.0),
         np.maximum(high, 0.0),
         second,
@@ -233,7 +233,8 @@ def _cost(consumers: Sequence[_Consumer], scales: Array) -> float:
         step = ((one.high / scales).max() - (one.low / scales).min()) / 255
         steps = (one.peak * own).max(axis=1) / 127
         inputs = (one.second[one.ids] / own**2).sum(axis=1) * one.positions
-        total += float((one.worth * (step**2 * (one.power * own**2).sum(axis=1) + steps**2 * inputs)).sum())
+        power = np.einsum("oi,oi->o", one.power, np.broadcast_to(own**2, one.power.shape))
+        total += float((one.worth * (step**2 * power + steps**2 * inputs)).sum())
     return total
 
 
@@ -247,7 +248,7 @@ def _weight(region: Region, consumers: Sequence[_Consumer]) -> Array:
     """The largest weight that reads each channel."""
     found = np.zeros(region.channels)
     for one in consumers:
-        np.maximum.at(found, one.ids, one.peak)
+        np.maximum.at(found, np.broadcast_to(one.ids, one.peak.shape), one.peak)
     return _filled(found)
 
 

@@ -91,12 +91,17 @@ def weight_scales(weight: Array, axis: int, shrink: bool = True) -> Array:
     """float32 scale per output channel (`axis` of `weight`), shape [channels]."""
     rows = np.moveaxis(weight, axis, 0).reshape(weight.shape[axis], -1).astype(np.float32)
     top = np.maximum(np.abs(rows).max(axis=1, initial=0.0), _TINY)
-    best, error = top / 127, np.full(len(rows), np.inf)
+    best, error, work = top / 127, np.full(len(rows), np.inf), np.empty_like(rows)
     for share in np.linspace(1.0, 0.7, 16) if shrink else (1.0,):
-        scale = (top * share / 127)[:, None]
-        found = np.square(rows - np.clip(np.rint(rows / scale), -127, 127) * scale).sum(axis=1)
+        scale = np.asarray(top * share / 127, np.float32)
+        np.divide(rows, scale[:, None], out=work)
+        np.rint(work, out=work)
+        np.clip(work, -127, 127, out=work)
+        work *= scale[:, None]
+        work -= rows
+        found = np.einsum("ok,ok->o", work, work)
         better = found < error
-        best, error = np.where(better, scale[:, 0], best), np.where(better, found, error)
+        best, error = np.where(better, scale, best), np.where(better, found, error)
     return np.asarray(best, np.float32)
 
 

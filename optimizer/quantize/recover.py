@@ -81,9 +81,11 @@ def _rounded(
     first, lowering = readers[0]
     if sum(weight.name == plan.weights[first.name].name for weight in plan.weights.values()) != len(readers):
         return {}
-    together = Gram(grams[first.name].window)
-    for group, _ in readers:
-        together.merge(grams[group.name])
+    together = grams[first.name]
+    if len(readers) > 1:
+        together = Gram(together.window)
+        for group, _ in readers:
+            together.merge(grams[group.name])
     if together.products is None or together.count < _LEAST_SAMPLES:
         return {}
     old, rows = plan.weights[first.name], lowering.rows(weights.initializer(model, first.weight))
