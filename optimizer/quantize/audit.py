@@ -1,7 +1,8 @@
 """What an int8 model cuts off: values outside the range of their uint8, and sums that could leave 16 bits.
 
-A *clipped* value lies more than half a step outside what the uint8 of its tensor can hold; its share is read off the
-calibration histogram. What an absorbed Relu or Clip cuts does not count.
+A *clipped* value lies more than a step outside what the uint8 of its tensor can hold; its share is read off the
+calibration histogram. What an absorbed Relu or Clip cuts does not count, nor does a Sigmoid's 1, which is a step above
+the range that the kernels take for it.
 
 An output channel *could overflow* where the largest sum of two neighbouring products, over all inputs that calibration
 has seen, leaves 16 bits: on x86 without VNNI it then saturates silently (`saturation`). On other CPUs it cannot; the
@@ -40,8 +41,8 @@ def audit(model: ir.Model, plan: Plan, seen: Statistics) -> dict[str, Any]:
 
 
 def clipped(histogram: Histogram, params: QParams) -> float:
-    """The share of values more than half a step outside the range of `params`; a bin counts by its middle."""
-    slack = max(params.scale, 2.0**histogram.exponent) / 2
+    """The share of values more than a step outside the range of `params`; a bin counts by its middle."""
+    slack = params.scale + 2.0**histogram.exponent
     outside = (histogram.centers < params.low - slack) | (histogram.centers > params.high + slack)
     return float(histogram.counts[outside].sum() / max(histogram.counts.sum(), 1.0))
 

@@ -9,7 +9,7 @@ import pytest
 
 from optimizer.calibrate.observers import Histogram
 from optimizer.quantize import audit, groups, statistics, weights
-from optimizer.quantize.qparams import from_range
+from optimizer.quantize.qparams import QParams, from_range
 from tests.quantize.nets import build, feeds, normal, planned
 
 NET = build(
@@ -24,6 +24,13 @@ def test_the_share_of_values_beyond_the_range_is_counted() -> None:
     assert audit.clipped(seen, from_range(-1, 1)) == 0
     assert audit.clipped(seen, from_range(-1, 0.5)) == pytest.approx(0.25, abs=0.01)
     assert audit.clipped(seen, from_range(-0.1, 0.1)) == pytest.approx(0.9, abs=0.01)
+
+
+def test_a_sigmoid_that_reaches_one_is_not_cut_off() -> None:
+    seen = Histogram()
+    seen.update(np.array([0.0] * 9 + [1.0], np.float32))
+    assert audit.clipped(seen, QParams(1 / 256, 0)) == 0
+    assert audit.clipped(seen, QParams(1 / 300, 0)) == pytest.approx(0.1)
 
 
 def test_what_an_absorbed_relu_cuts_does_not_count() -> None:
