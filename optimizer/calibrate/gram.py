@@ -166,6 +166,13 @@ class Gram:
             else windows(batch, self.window, self.most, turn)
         )
 
+    def beside(self, outputs: Array, turn: int = 0) -> Array:
+        """What stands in arrays shaped like the weight's outputs where `rows` reads its inputs, [groups, rows, O]."""
+        if not isinstance(self.window, Window):
+            return self.rows(outputs, turn)
+        flat = np.moveaxis(outputs, 1, -1).reshape(-1, self.window.groups, outputs.shape[1] // self.window.groups)
+        return np.asarray(flat[_spread(len(flat), self.most, turn)].transpose(1, 0, 2), np.float32)
+
     def moments(self, centred: bool) -> Array:
         """``E[x x^T]``, or the covariance, float64 [groups, K, K]. Raises `ValueError` if nothing was seen."""
         second, mean = self._seen()[1].astype(np.float64) / self.count, self.mean

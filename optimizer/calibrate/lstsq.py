@@ -39,10 +39,13 @@ class Pairs:
         """Rows that were seen."""
         return self._sums.count
 
-    def update(self, x: Array, y: Array) -> None:
-        """Fold in one batch as the original (x) and the pruned model (y) see it."""
+    def update(self, x: Array, y: Array, more: Array | None = None) -> None:
+        """Fold in one batch as the original (x) and the pruned model (y) see it; `more` is to be added to Wx."""
         rows = self._gram.rows(x, self._turn)
-        self._sums.update(rows, rows if x is y else self._gram.rows(y, self._turn))
+        given = rows if x is y else self._gram.rows(y, self._turn)
+        if more is not None:
+            rows = np.concatenate([rows, self._gram.beside(more, self._turn)], axis=2)
+        self._sums.update(rows, given)
         self._turn += 1
 
     def merge(self, other: Pairs) -> None:
@@ -59,12 +62,29 @@ class Pairs:
 
 @dataclasses.dataclass(frozen=True)
 class Moments:
-    """E[x y^T], E[y y^T], E[x], E[y], float64."""
+    """E[x y^T], E[y y^T], E[x], E[y], float64; behind x may stand what is to be added to Wx."""
 
     cross: Array
     own: Array
     first: Array
     second: Array
+
+    def wanted(self, weight: Array) -> Array:
+        """E[t y^T], [G, O, K], of what the weight's fit is to answer, t."""
+        return _answered(weight, self.cross)
+
+    def level(self, weight: Array) -> Array:
+        """E[t], [G, O, 1]."""
+        return _answered(weight, self.first[:, :, None])
+
+    def of(self, outputs: Array) -> Moments:
+        """With nothing to be added to Wx but at `outputs` [G, O]."""
+        columns = self.own.shape[2]
+        cross, first = self.cross.copy(), self.first.copy()
+        if cross.shape[1] > columns:
+            cross[:, columns:] *= outputs[:, :, None]
+            first[:, columns:] *= outputs
+        return Moments(cross, self.own, first, self.second)
 
     def centred(self) -> Moments:
         """Without what the means make of them."""
@@ -82,11 +102,17 @@ class Fit:
 
     def error(self, original: Array, moments: Moments) -> float:
         """``E|Wx - Vy - shift|^2``, less what does not depend on the fit."""
-        wanted, mean = original @ moments.cross, original @ moments.first[:, :, None]
+        wanted, mean = moments.wanted(original), moments.level(original)
         given = self.weight @ moments.second[:, :, None]
         shift = self.shift[:, :, None]
         product = np.sum(self.weight * (self.weight @ moments.own - 2 * wanted))
         return float(product + np.sum(shift * (shift + 2 * given - 2 * mean)))
+
+
+def _answered(weight: Array, x: Array) -> Array:
+    columns = weight.shape[2]
+    found = weight @ x[:, :columns]
+    return np.asarray(found + x[:, columns:] if x.shape[1] > columns else found)
 
 
 def fit(weight: Array, moments: Moments, kept: Array, bias: bool, ridge: float = RIDGE) -> Fit:
@@ -99,7 +125,7 @@ def fit(weight: Array, moments: Moments, kept: Array, bias: bool, ridge: float =
     diagonal = np.arange(matrix.shape[1])
     matrix[:, diagonal, diagonal] += np.where(kept, damping[:, None], 1.0)
     start = weight * columns
-    missing = (weight @ used.cross - start @ used.own) * columns
+    missing = (used.wanted(weight) - start @ used.own) * columns
     found = start + np.linalg.solve(matrix, missing.transpose(0, 2, 1)).transpose(0, 2, 1)
     return Fit(found, _shift(weight, found, moments, bias))
 
@@ -117,7 +143,7 @@ def fitted_to(weight: Array, found: Array, moments: Moments, bias: bool) -> Fit:
 def _shift(weight: Array, found: Array, moments: Moments, bias: bool) -> Array:
     if not bias:
         return np.zeros(weight.shape[:2])
-    lost = weight @ moments.first[:, :, None] - found @ moments.second[:, :, None]
+    lost = moments.level(weight) - found @ moments.second[:, :, None]
     return np.asarray(lost[:, :, 0])
 
 

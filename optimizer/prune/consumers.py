@@ -52,6 +52,21 @@ class Consumer:
         return next((value for value in self.node.outputs if value.uses()), self.node.outputs[0])
 
     @property
+    def stream(self) -> ir.Value | None:
+        """What an Add, the only reader of what it puts out with its bias, adds to that: the residual stream."""
+        answer = self.node.outputs[0]
+        for _ in range(2):
+            uses = list(answer.uses())
+            if self.lowering.stacked or len(uses) != 1 or uses[0][0].op_type != "Add" or answer.is_graph_output():
+                return None
+            node, index = uses[0]
+            other = node.inputs[1 - index]
+            if other is not self.bias:
+                return other if other is not None and other.shape == answer.shape else None
+            answer = node.outputs[0]
+        return None
+
+    @property
     def columns(self) -> int:
         """K."""
         if self.lowering.stacked:
@@ -213,10 +228,26 @@ def _give(graph: ir.Graph, found: Consumer, at: int) -> None:
 
 def levels(found: list[Consumer]) -> Iterator[list[Consumer]]:
     """Consumers by the number of consumers before them on the longest way from the inputs."""
+    depth = _depths(found)
+    for level in sorted({depth[one.node] for one in found}):
+        yield [one for one in found if depth[one.node] == level]
+
+
+def streams(found: list[Consumer]) -> dict[str, ir.Value]:
+    """The residual streams that are known when a consumer's level comes, by its name."""
+    depth = _depths(found)
+    known = [(one, one.stream) for one in found]
+    return {
+        one.name: stream
+        for one, stream in known
+        if stream is not None and depth.get(stream.producer(), 0) < depth[one.node]  # type: ignore[arg-type]
+    }
+
+
+def _depths(found: list[Consumer]) -> dict[ir.Node, int]:
     own = {one.node for one in found}
     depth: dict[ir.Node, int] = {}
     for node in found[0].node.graph or () if found else ():
         before = (depth.get(given.producer(), 0) for given in node.inputs if given is not None and given.producer())  # type: ignore[arg-type]
         depth[node] = max(before, default=0) + (node in own)
-    for level in sorted({depth[one.node] for one in found}):
-        yield [one for one in found if depth[one.node] == level]
+    return depth

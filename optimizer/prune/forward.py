@@ -17,7 +17,7 @@ from optimizer.calibrate.gram import enough
 from optimizer.calibrate.lstsq import Pairs
 from optimizer.calibrate.pieces import Feeds, Pieces, held
 from optimizer.model.ports import Array
-from optimizer.prune.consumers import Consumer, levels
+from optimizer.prune.consumers import Consumer, levels, streams
 from optimizer.prune.remove import replace
 
 HELD = 4
@@ -44,10 +44,11 @@ def forward(
     """
     constants: dict[str, Array] = {}
     first = held(feeds)
-    streams = [Pieces(model, first, threads=threads) for model in (reference, working)]
+    runs = [Pieces(model, first, threads=threads) for model in (reference, working)]
     del first
+    beside = {name: value.name or "" for name, value in streams(list(found)).items()}
     for level in levels(list(found)):
-        seen = _gather(level, len(feeds), *streams)
+        seen = _gather(level, beside, len(feeds), *runs)
         for one, pairs in zip(level, seen, strict=True):
             new = mending(one, *pairs)
             constants |= new
@@ -57,15 +58,21 @@ def forward(
     return constants
 
 
-def _gather(chosen: Sequence[Consumer], batches: int, reference: Pieces, working: Pieces) -> list[tuple[Pairs, Pairs]]:
-    """Moments for fitting and for judging of what each consumer reads, in both models."""
+def _gather(
+    chosen: Sequence[Consumer], beside: Mapping[str, str], batches: int, reference: Pieces, working: Pieces
+) -> list[tuple[Pairs, Pairs]]:
+    """Moments for fitting and for judging of what each consumer reads, in both models, and of what `beside` it, in the
+    residual stream, is lost."""
     most = [enough(one.columns, batches) for one in chosen]
     seen = [(Pairs(one.window, rows), Pairs(one.window, rows)) for one, rows in zip(chosen, most, strict=True)]
-    names = list(dict.fromkeys(one.given.name or "" for one in chosen))
-    given = list(dict.fromkeys(one.given.name or "" for one in chosen if not one.recalls))
+    more = [beside[one.name] for one in chosen if one.name in beside]
+    names = list(dict.fromkeys([*(one.given.name or "" for one in chosen), *more]))
+    given = list(dict.fromkeys([*(one.given.name or "" for one in chosen if not one.recalls), *more]))
     for number, (was, now) in enumerate(zip(reference.run(names), working.run(given), strict=True)):
         for one, pairs in zip(chosen, seen, strict=True):
             x, y = (run.get(one.given.name or "") for run in (was, was if one.recalls else now))
             if x is not None and y is not None:
-                pairs[number % HELD == HELD - 1].update(x, y)
+                stream = beside.get(one.name)
+                lost = was[stream] - now[stream] if stream is not None else None
+                pairs[number % HELD == HELD - 1].update(x, y, lost)
     return seen

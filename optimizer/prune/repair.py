@@ -88,7 +88,8 @@ def _mended(axes: Axes, one: Consumer, gone: Bools, fitting: Pairs, judging: Pai
     """The consumer's new constants, and which form won: 0 as it was, 1 shifted, 2 fitted."""
     if min(fitting.count, judging.count) < LEAST_ROWS:
         return {}, 0
-    weight, moments, held = one.rows(), fitting.moments(), judging.moments()
+    stays = _stays(axes, one, gone)
+    weight, moments, held = one.rows() * stays[:, :, None], fitting.moments().of(stays), judging.moments().of(stays)
     channels = ~_gone(axes, one.given, one.channel_axis, gone)
     kept = one.spread(channels)
     bias = one.bias is not None
@@ -101,7 +102,15 @@ def _mended(axes: Axes, one: Consumer, gone: Bools, fitting: Pairs, judging: Pai
     if not best:
         return {}, 0
     fitting.merge(judging)
-    return written(one, forms[best](fitting.moments())), min(best, 2)
+    return written(one, forms[best](fitting.moments().of(stays))), min(best, 2)
+
+
+def _stays(axes: Axes, one: Consumer, gone: Bools) -> Array:
+    """Which outputs are left, [G, O]; of recurrent layers all."""
+    groups, outer, _ = one.rows().shape
+    if one.lowering.stacked:
+        return np.ones((groups, outer), np.bool_)
+    return ~_gone(axes, one.output, one.channel_axis, gone).reshape(groups, outer)
 
 
 def written(one: Consumer, found: Fit) -> dict[str, Array]:

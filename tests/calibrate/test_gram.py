@@ -56,6 +56,17 @@ def test_windows_times_rows_are_what_the_convolution_computes(name: str) -> None
     np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("name", CONVOLUTIONS)
+def test_what_stands_beside_some_rows_is_what_they_give(name: str) -> None:
+    how, shape, window, dims = CONVOLUTIONS[name]
+    x, w = normal(*dims), normal(*shape, seed=1)
+    ports = ",".join(map(str, dims))
+    net = build(f"g (float[{ports}] x) => (y) {{ y = Conv {f'<{how}>' if how else ''} (x, w) }}", {"w": w})
+    gram, rows = Gram(window, 5), np.moveaxis(w, 1, -1).reshape(window.groups, shape[0] // window.groups, -1)
+    want = gram.rows(x, 3) @ rows.transpose(0, 2, 1)
+    np.testing.assert_allclose(gram.beside(evaluate(net, {"x": x})[0], 3), want, rtol=1e-4, atol=1e-4)
+
+
 def test_moments_of_a_product_are_those_of_all_rows() -> None:
     gram = Gram()
     batches = [normal(2, 5, 4, seed=1), normal(3, 4, seed=2)]

@@ -14,10 +14,13 @@ WEIGHT = RNG.normal(size=(1, 4, 6))
 KEPT = np.array([[True, False, True, True, False, True]])
 
 
-def pairs(x: np.ndarray = X, y: np.ndarray = Y) -> Pairs:
+LOST = RNG.normal(size=(400, 4)) + X[:, :4]
+
+
+def pairs(x: np.ndarray = X, y: np.ndarray = Y, more: np.ndarray | None = None) -> Pairs:
     found = Pairs(None)
     for part in np.split(np.arange(len(x)), 4):
-        found.update(x[part][:150], y[part][:150])
+        found.update(x[part][:150], y[part][:150], None if more is None else more[part][:150])
     return found
 
 
@@ -50,3 +53,18 @@ def test_errors_are_ranked_as_the_rows_would_rank_them(bias: bool) -> None:
     errors = [form.error(WEIGHT, moments) for form in forms]
     assert errors[0] - errors[1] == pytest.approx(direct[0] - direct[1], rel=1e-3)
     assert direct[0] < direct[1]
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_what_is_lost_beside_a_weight_is_answered_too_where_outputs_stay(bias: bool) -> None:
+    stays = np.array([[True, True, False, True]])
+    moments = pairs(more=LOST).moments().of(stays)
+    found = fit(WEIGHT, moments, KEPT, bias, ridge=1e-9)
+    design = np.column_stack([Y[:, KEPT[0]], *([np.ones(len(Y))] if bias else [])])
+    wanted = X @ WEIGHT[0].T + LOST * stays
+    best = np.linalg.lstsq(design, wanted, rcond=None)[0]
+    assert np.allclose(found.weight[0][:, KEPT[0]], best[: KEPT.sum()].T, atol=1e-2)
+    forms = [found, shifted(WEIGHT, moments, KEPT, bias)]
+    direct = [float(np.square(wanted - Y @ f.weight[0].T - f.shift[0]).sum(1).mean()) for f in forms]
+    errors = [form.error(WEIGHT, moments) for form in forms]
+    assert errors[0] - errors[1] == pytest.approx(direct[0] - direct[1], rel=1e-3)

@@ -7,8 +7,8 @@ import onnx_ir as ir
 import pytest
 
 from optimizer.model import shapes
-from optimizer.prune import remove
-from optimizer.prune.consumers import consumers, give_biases, levels
+from optimizer.prune import forward, remove
+from optimizer.prune.consumers import consumers, give_biases, levels, streams
 from optimizer.prune.groups import analyse
 from optimizer.prune.repair import repair
 from optimizer.prune.sizes import Sizes
@@ -56,6 +56,22 @@ net (float[9,1,12] x, float[2,24,12] w1, float[2,24,8] r1, float[16,16] w2, floa
     y = MatMul(h, w4)
 }
 """
+STREAM = """
+net (float[2,7,12] x, float[12,32] w1, float[32,12] w2, float[12] b2, float[12,32] w3, float[32,12] w4, float[12] b4,
+     float[12,6] w5) => (float[2,7,6] y) {
+    a = MatMul(x, w1)
+    ar = Relu(a)
+    b = MatMul(ar, w2)
+    bb = Add(b, b2)
+    s = Add(x, bb)
+    c = MatMul(s, w3)
+    cr = Relu(c)
+    d = MatMul(cr, w4)
+    db = Add(d, b4)
+    t = Add(db, s)
+    y = MatMul(t, w5)
+}
+"""
 FEEDS = 144
 
 
@@ -101,6 +117,24 @@ def test_repair_brings_unseen_answers_closer_and_removed_still_equals_masked(tex
         assert np.allclose(outputs(model, unseen), outputs(masked, unseen), atol=1e-4)
         found.append(np.square(outputs(model, unseen) - outputs(base, unseen)).mean())
     assert found[1] < 0.6 * found[0]
+
+
+def test_a_block_makes_up_for_what_those_before_it_have_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    base, errors = net(STREAM), []
+    assert {name: value.name for name, value in streams(consumers(base.graph)).items()} == {"w2": "x", "w4": "s"}
+    axes, feeds = analyse(base), samples(base, 0)
+    for known in (streams, lambda found: {}):
+        monkeypatch.setattr(forward, "streams", known)
+        model, dropped = base.clone(), some_labels(axes, 0.4, seed=2)
+        remove.replace(model.graph, repair(axes, dropped, base, base, feeds[:112]).constants)
+        remove.mask(axes, dropped, model.graph)
+        errors.append(np.square(outputs(model, feeds[112:]) - outputs(base, feeds[112:])).mean())
+    assert errors[0] < 0.9 * errors[1]
+
+
+def test_a_stream_that_is_known_no_sooner_than_the_consumer_is_none() -> None:
+    text = "net (float[3,4] x, float[4,4] w1, float[4,4] w2) => (float[3,4] y) { a = MatMul(x, w1) b = MatMul(x, w2)"
+    assert not streams(consumers(net(text + " y = Add(a, b) }").graph))
 
 
 def test_repair_where_nothing_goes_changes_nothing() -> None:
