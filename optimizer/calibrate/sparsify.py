@@ -27,7 +27,7 @@ RIDGE = 1e-2
 """Of the mean diagonal."""
 _COLUMNS = 64
 """Columns that are chosen from at a time."""
-_STEPS = 40
+_STEPS = 16
 """Of conjugate gradients, at most; each brings a row nearer to its best."""
 _NEAR = 1e-5
 """The share of the squared gradient at which they stop."""
