@@ -35,6 +35,8 @@ from optimizer.quantize.statistics import Statistics
 _ALPHAS = np.linspace(0.0, 1.0, 11)
 _WORTH = 0.5
 """Share of the cost that must be left at most."""
+_SHOWS = 0.1
+"""Share of the cost of all regions that must go at least: with less, answers come closer by half a decibel at most."""
 _FARTHEST = 64.0
 """How far a scale may be from the middle one."""
 _FLOOR = 1e-3
@@ -47,11 +49,12 @@ _MARGIN = 4.0
 
 @dataclasses.dataclass(frozen=True)
 class Scaling:
-    """A region and the scale of each of its channels, with the cost that is left as a share."""
+    """A region and the scale of each of its channels, with the share of its cost that is left, and that cost."""
 
     region: Region
     scales: Array
     left: float
+    cost: float = 1.0
 
 
 def shapes(model: ir.Model, feed: Feed, threads: int = 1) -> dict[str, tuple[int, ...]]:
@@ -69,19 +72,22 @@ def scalings(
     model: ir.Model, seen: Mapping[str, Channels], sizes: regions.Shapes, outputs: Mapping[str, str]
 ) -> list[Scaling]:
     """What pays: regions of `model` whose consumers, all of them among the keys of `outputs`, gain by being scaled.
+    None where all of them together would hardly show in what rounding costs the model.
 
     `outputs` are the values that stand for what a consumer writes, by node name; `seen` has per-channel figures of
     these and of the consumers' inputs, by value name.
     """
-    found = []
+    every = []
     for region in regions.find(model, sizes):
         inputs = [slot.node.inputs[0] for slot in region.taken]
         known = all(value is not None and value.name in seen for value in inputs)
         if known and all(slot.node.name in outputs for slot in region.taken):
             best = _best(region, seen, outputs)
             if best is not None:
-                found.append(best)
-    return found
+                every.append(best)
+    found = [one for one in every if one.left <= _WORTH]
+    saved = sum(one.cost * (1 - one.left) for one in found)
+    return found if saved >= _SHOWS * sum(one.cost for one in every) else []
 
 
 def apply(model: ir.Model, found: Sequence[Scaling]) -> ir.Model:
@@ -149,8 +155,7 @@ def _best(region: Region, seen: Mapping[str, Channels], outputs: Mapping[str, st
         return None
     plain = _cost(consumers, np.ones(region.channels))
     best = min(_candidates(reach, weight, bounds), key=lambda scales: _cost(consumers, scales))
-    left = _cost(consumers, best) / max(plain, 1e-30)
-    return Scaling(region, best, left) if left <= _WORTH else None
+    return Scaling(region, best, _cost(consumers, best) / max(plain, 1e-30), plain)
 
 
 def _candidates(reach: Array, weight: Array, bounds: tuple[Array, Array]) -> Iterator[Array]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,9 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 import pytest
+from typer.testing import CliRunner
 
+from optimizer.cli import app
 from optimizer.model import io
 from tests.cli.runner import ARRAYS, NET, optimize
 from tests.quantize.nets import build, normal, ops
@@ -110,3 +113,16 @@ def test_bad_options_are_told_in_a_line_and_leave_no_file(folder: Path, options:
     assert BAD[options] in found.stderr
     assert "Traceback" not in found.stderr
     assert not (folder / "bad.onnx").exists()
+
+
+@pytest.mark.parametrize(
+    ("before", "options", "after"), [(None, [], "1"), (None, ["--threads", "3"], "3"), ("4", [], "4")]
+)
+def test_linear_algebra_uses_as_many_threads_as_asked_for_but_the_users_own_choice_stays(
+    before: str | None, options: list[str], after: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "environ", {**os.environ, "OPENBLAS_NUM_THREADS": before or ""})
+    if before is None:
+        del os.environ["OPENBLAS_NUM_THREADS"]
+    assert CliRunner().invoke(app.app, ["quantize", "nowhere.onnx", *options]).exit_code
+    assert os.environ["OPENBLAS_NUM_THREADS"] == after

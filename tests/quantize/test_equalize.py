@@ -171,3 +171,19 @@ def test_even_channels_are_left_alone() -> None:
     seen = statistics.gather(model, split, feeds(model))
     seen.channels["r"].high[:] = 3.0
     assert equalize.scalings(model, seen.channels, {}, {group.name: group.output for group in split}) == []
+
+
+@pytest.mark.parametrize(("other", "tried"), [(1.0, True), (30.0, False)])
+def test_a_gain_that_would_not_show_in_the_whole_is_not_tried(
+    other: float, tried: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = net(FOUND["through Relu"])
+    split = groups.partition(model).groups
+    seen = statistics.gather(model, split, feeds(model))
+    (region,) = found(model)
+    gains, even = Scaling(region, np.ones(8), 0.2, 1.0), Scaling(region, np.ones(8), 0.9, other)
+    both = iter([gains, even])
+    monkeypatch.setattr(equalize.regions, "find", lambda *_: [region, region])
+    monkeypatch.setattr(equalize, "_best", lambda *_: next(both))
+    outputs = {group.name: group.output for group in split}
+    assert equalize.scalings(model, seen.channels, {}, outputs) == ([gains] if tried else [])
