@@ -94,7 +94,9 @@ def _watch(progress: Progress) -> Watch:
 
 
 def _steps(found: Outcome) -> tuple[str, ...]:
+    settled = ("batch normalization began with the statistics of the samples",) if found.settled else ()
     return (
+        *settled,
         f"learnt {found.learnt} numbers in {found.steps} steps, {found.seconds:.0f} s, learning rate {found.rate:g}",
         f"samples changed by: {found.augment}",
         f"kept step {found.best_step}: held-back loss {found.before.loss:.4g} -> {found.after.loss:.4g}",

@@ -73,6 +73,8 @@ class Outcome:
     history: list[list[float]]
     augment: str
     """The augmentation that was used."""
+    settled: bool
+    """Whether it began with the samples' statistics in its batch normalization."""
 
 
 def distill(
@@ -124,7 +126,8 @@ def distill(
         trainer.parameters.write(tuned)
         after = check(tuned, trainer, held[0], threads)
     return Outcome(tuned, start, score, state.step, state.best_step, state.seconds, state.rate,
-                   trainer.parameters.count, (parity, after), state.history, trainer.step.augment)  # fmt: skip
+                   trainer.parameters.count, (parity, after), state.history, trainer.step.augment,
+                   begin is not start)  # fmt: skip
 
 
 def prepare(student: ir.Model, teacher: ir.Model, samples: Samples, step: Finetune, seed: int, threads: int) -> Trainer:

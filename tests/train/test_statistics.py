@@ -61,6 +61,7 @@ def test_a_student_with_new_weights_begins_with_its_own_statistics() -> None:
     held = constants(student)["w"]
     held.replace(30 * held.array()[::-1])
     found = distill(student, model(GRAPH), images(), dataclasses.replace(QUICK, epochs=2))
+    assert found.settled
     assert float(arrays(found.model)["v"].mean()) > 100 * float(arrays(student)["v"].mean())
     assert found.after.loss < 0.5 * found.before.loss
 
@@ -74,6 +75,7 @@ def test_a_student_whose_statistics_fit_keeps_them() -> None:
     held = constants(student)["l"]
     held.replace(held.array() + np.float32(0.01))
     found = distill(student, fitted, samples, dataclasses.replace(QUICK, epochs=2))
+    assert not found.settled
     assert torch.equal(arrays(found.model)["m2"], arrays(fitted)["m2"])
 
 
