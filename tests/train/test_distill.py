@@ -265,6 +265,19 @@ def test_a_run_that_nothing_bounds_ends_in_its_usual_time(monkeypatch: pytest.Mo
     assert found.history[-1][0] == found.steps < 100
 
 
+def test_a_run_that_has_time_enough_does_the_same_whatever_the_clock_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    descend, pauses = loop.descend, [0.4]
+
+    def hesitant(*given: Any) -> float:
+        time.sleep(pauses.pop() if pauses else 0)
+        return descend(*given)
+
+    free = distill(damaged(network()), network(), data(), QUICK)
+    monkeypatch.setattr(loop, "descend", hesitant)
+    bounded = distill(damaged(network()), network(), data(), dataclasses.replace(QUICK, minutes=0.5))
+    assert bounded.history == free.history
+
+
 def test_tensors_inside_help_when_asked_for() -> None:
     teacher = network()
     found = distill(damaged(teacher), teacher, data(), dataclasses.replace(QUICK, features=1.0))
