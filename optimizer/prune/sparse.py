@@ -16,6 +16,7 @@ before give; the form with the smallest error on held-back samples stays.
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
@@ -140,20 +141,30 @@ def fitting(one: Costs, moments: Moments, share: float, ridge: float) -> Fit:
 
 
 def mended(one: Costs, share: float, seen: Pairs, unseen: Pairs) -> dict[str, Array]:
-    """New constants of a weight: of the plain form and the fitted ones, what errs least on unseen rows."""
+    """New constants of a weight: of the plain form and the fitted ones, what errs least on unseen rows.
+
+    Larger ridges are tried until they make it worse.
+    """
     consumer = one.weight.consumer
     assert consumer is not None
     if min(seen.count, unseen.count) < LEAST_ROWS:
         return plainly(one, share)
     rows, held = consumer.rows(), unseen.moments()
     kept, bias = ~one.gone(share), consumer.bias is not None
-    forms: list[Callable[[Moments], Fit]] = [
-        lambda moments: fitted_to(rows, rows * kept, moments, bias),
-        *(lambda moments, ridge=ridge: fitting(one, moments, share, ridge) for ridge in RIDGES),
-    ]
-    best = int(np.argmin([form(seen.moments()).error(rows, held) for form in forms]))
+
+    def plain(moments: Moments) -> Fit:
+        return fitted_to(rows, rows * kept, moments, bias)
+
+    some, best, least = seen.moments(), plain, np.inf
+    for ridge in RIDGES:
+        form = functools.partial(fitting, one, share=share, ridge=ridge)
+        error = form(some).error(rows, held)
+        if error >= least:
+            break
+        best, least = form, error
+    best = plain if plain(some).error(rows, held) < least else best
     seen.merge(unseen)
-    return written(consumer, forms[best](seen.moments()))
+    return written(consumer, best(seen.moments()))
 
 
 def sparse(

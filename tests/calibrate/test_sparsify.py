@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from optimizer.calibrate.sparsify import Pattern, costs, damped, parse, refitted, sparsify
+from optimizer.calibrate.sparsify import Pattern, costs, damped, parse, refitted, root, sparsify
 from optimizer.errors import ConfigError
 
 RNG = np.random.default_rng(5)
@@ -77,3 +77,12 @@ def test_blocks_go_as_a_whole() -> None:
 def test_other_patterns_are_refused_with_the_remedy(text: str) -> None:
     with pytest.raises(ConfigError, match="2:4"):
         parse(text)
+
+
+@pytest.mark.parametrize("size", [5, 131, 260])
+def test_the_root_is_upper_triangular_and_its_square_is_the_inverse(size: int) -> None:
+    rows = np.random.default_rng(1).normal(size=(2, 400, size))
+    second = rows.transpose(0, 2, 1) @ rows / 400
+    upper = root(second)
+    assert not np.tril(upper, -1).any()
+    np.testing.assert_allclose(upper.transpose(0, 2, 1) @ upper @ second, [np.eye(size)] * 2, atol=1e-9)
