@@ -1,8 +1,9 @@
 """Repair without labels or gradients: what reads pruned channels is fitted anew to the channels that are left.
 
 Every consumer (Conv, Gemm, MatMul, recurrent layers) is to answer with what is left of its input in the pruned model as
-it did in the original one (`calibrate.lstsq`). Consumers are taken level by level from the inputs on: a level is fitted
-on the inputs that the repaired levels before it produce, so errors do not add up (`forward`).
+it did in the original one (`calibrate.lstsq`); where its answer is added to a residual stream, also with what that has
+lost on the way. Consumers are taken level by level from the inputs on: a level is fitted on the inputs that the
+repaired levels before it produce, so errors do not add up (`forward`).
 
 Of three forms, the weight as it was, the weight as it was with the lost mean in the bias, and the fitted weight (with
 ridges of several sizes), each consumer gets the one with the smallest error on samples that no fit has seen, made anew
