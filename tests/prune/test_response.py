@@ -7,7 +7,7 @@ import pytest
 
 from optimizer.calibrate.elimination import Curve
 from optimizer.prune.remove import replace
-from optimizer.prune.response import Outputs, marginal, pooled
+from optimizer.prune.response import Outputs, is_fed, marginal, pooled
 from optimizer.runtime.session import open_session
 from tests.quantize.nets import build
 
@@ -37,6 +37,7 @@ def test_noise_of_changed_constants_is_that_of_the_model_that_has_them(changed: 
     constants, others = ({k: rng.normal(size=shapes[k]).astype(np.float32) for k in shapes} for _ in range(2))
     model = build(text + " p = MatMul(f, v) y = Add(p, b) }", constants)
     feeds = [{"x": rng.normal(size=(1, 4, 5, 5)).astype(np.float32)} for _ in range(3)]
+    assert [name for name, value in model.graph.initializers.items() if is_fed(value)] == ["v", "b"]
     outputs, other = Outputs(model, feeds, threads=1), model.clone()
     replace(other.graph, {changed: others[changed]})
     before, after = ([open_session(one).run(feed)[0] for feed in feeds] for one in (model, other))
