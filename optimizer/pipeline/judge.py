@@ -30,6 +30,8 @@ class Judged:
     accuracy: Accuracy
     notes: tuple[str, ...] = ()
     """What was done to it, one line each."""
+    repaired: bool = False
+    """Whether repairs were tried on it already."""
 
 
 @dataclasses.dataclass(frozen=True)

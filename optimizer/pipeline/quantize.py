@@ -138,19 +138,21 @@ class Work:
         raise NothingToDo(f"{self.about.path}: no int8 form of it is as fast as the original here; nothing was written")
 
     def finalists(self, ranked: list[Candidate]) -> list[Judged]:
-        """From candidates by speed: the fastest, cut back until its answers hold, the fastest that holds as it is, and
-        weights alone (as they are if nothing holds). Raises `BoundMissed` if there are none within `max_drop`."""
+        """From candidates by speed: the fastest, repaired or cut back until its answers hold, the fastest that holds as
+        it is, and weights alone (as they are if nothing holds). Raises `BoundMissed` if there are none within
+        `max_drop`."""
         found: list[Judged] = []
         missed: list[Judged] = []
         for candidate in ranked:
             if found and not (candidate.only_stored and self.step.measure):
                 continue
-            judged = self.judge.of(candidate)
+            judged, first = self.judge.of(candidate), not candidate.only_stored and not missed
+            if first and not self.judge.holds(judged):
+                judged = self.repaired(judged)
             if self.judge.holds(judged):
                 found.append(judged)
                 continue
-            movable = not candidate.only_stored and self.step.placed is None
-            bounded = self.bound.of(judged) if movable and not missed else None
+            bounded = self.bound.of(judged) if first and self.step.placed is None else None
             missed.append(judged)
             if bounded is not None:
                 found.append(bounded)
@@ -240,12 +242,12 @@ class Work:
     def repaired(self, judged: Judged) -> Judged:
         """`judged`, or its repaired form where that brings the held-back samples' outputs closer."""
         candidate = judged.candidate
-        if self.step.recover != "full" or self.judging.synthetic:
+        if self.step.recover != "full" or self.judging.synthetic or judged.repaired:
             return judged
         if candidate.plan is None or not candidate.plan.weights:
             return judged
         steps = {"second-order rounding": self.static.recovered, "correction of rounded inputs": self.static.shifted}
-        return self.judge.repaired(judged, steps, _FEW)
+        return dataclasses.replace(self.judge.repaired(judged, steps, _FEW), repaired=True)
 
     def describe(self, judged: Judged, latency: Latency | None) -> Result:
         """The result record of the chosen candidate."""

@@ -104,3 +104,13 @@ def test_weights_in_blocks_can_be_asked_for_again_by_what_was_decided(products: 
     assert (step.mode, step.blocks, step.measure) == ("weights", (8, 32), False)
     again = pipeline.Work(products.about, step, products.run, Silent()).candidates()
     assert [one.nodes for one in again] == [candidate.nodes]
+
+
+def test_repairs_come_before_parts_are_given_up_and_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_data(tmp_path / "data.npz", 8)
+    own = work(write_model(tmp_path / "net.onnx"), Quantize(measure=False, everywhere=True))
+    monkeypatch.setattr(Judge, "holds", lambda self, judged: judged.repaired)
+    (found,) = own.finalists([own.static.whole])
+    assert in_int8(found.candidate) == in_int8(own.static.whole)
+    assert [note.split(" ")[0] for note in found.notes] == ["second-order", "correction"]
+    assert own.repaired(found) is found
