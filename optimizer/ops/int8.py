@@ -41,6 +41,8 @@ class Rule:
     """The kernel can write float, so that no Q is needed behind it."""
     fixed: tuple[float, int] | None = None
     """Scale and zero point of the output, where the op's range is known (uint8)."""
+    finest: float = 0.0
+    """The share of the input's scale that the output's must have at least."""
 
 
 RULES: dict[str, Rule] = {}
@@ -180,7 +182,8 @@ RULES |= {
     "LeakyRelu": Rule("unary", ("QLinearLeakyRelu",)),
     "HardSigmoid": Rule("unary", ("QLinearAdd",), fixed=(1 / 255, 0)),
     "AveragePool": Rule("unary", ("QLinearAveragePool",), _average),
-    "GlobalAveragePool": Rule("unary", ("QLinearGlobalAveragePool",), _average),
+    # Its kernel refuses to run where the scales lie further apart, as those of channels that cancel out may.
+    "GlobalAveragePool": Rule("unary", ("QLinearGlobalAveragePool",), _average, finest=1 / 255),
     "MaxPool": Rule("view", ("MaxPool",), _max_pool),
     "Resize": Rule("view", ("Resize",), _resize),
     "Reshape": Rule("view", ("Reshape",)),

@@ -117,7 +117,8 @@ def observed(
     new = statistics.gather(model, near, feeds, threads=threads)
     histograms = {name: new.histograms[name] for name in names & new.histograms.keys()}
     channels = {name: new.channels[name] for name in names & new.channels.keys()}
-    return Statistics({**seen.histograms, **histograms}, {**seen.channels, **channels}, seen.shapes, seen.samples)
+    every, figures = {**seen.histograms, **histograms}, {**seen.channels, **channels}
+    return Statistics(every, figures, seen.shapes, seen.samples, finest=seen.finest)
 
 
 def _scale(editor: Editor, node: ir.Node, slot: Slot, factors: Array) -> None:

@@ -32,6 +32,8 @@ Method: TypeAlias = Literal["mse", "minmax", "percentile", "entropy"]
 _TAIL = 0.0005
 _SHRINK = np.linspace(1.0, 0.3, 36)
 _TINY = 1e-12
+_NOTHING = 1e-24
+"""Span of a range that counts as none. Signals do fade to 1e-13 in networks that are not trained."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,7 +65,7 @@ def from_range(low: float, high: float) -> QParams:
     """uint8 parameters for the range [low, high], widened to hold 0."""
     low, high = min(low, 0.0), max(high, 0.0)
     span = high - low
-    if span < _TINY:
+    if span < _NOTHING:
         return QParams(1.0 / 255, 0)
     scale = np.float32(span / 255)
     if low and high:

@@ -27,12 +27,18 @@ class Statistics:
     samples: int
     found: dict[tuple[str, float, float, str], QParams] = dataclasses.field(default_factory=dict)
     """Parameters found so far, by value name, bounds and method: many candidates ask for the same."""
+    finest: Mapping[str, tuple[str, float]] = dataclasses.field(default_factory=dict)
+    """By value name, another value and the share of its scale that this one's must have at least, whatever is int8: the
+    runtime also fuses what is left in float between values in int8."""
 
     def params(self, name: str, method: Method, low: float = -math.inf, high: float = math.inf) -> QParams:
         """uint8 parameters of the value called `name`, clipped to [low, high]."""
         key = (name, low, high, method)
         if key not in self.found:
-            self.found[key] = qparams.activation(self.histograms[name], method, low, high)
+            own = qparams.activation(self.histograms[name], method, low, high)
+            source, share = self.finest.get(name, (None, 0.0))
+            least = share * self.params(source, method).scale if source is not None else 0.0
+            self.found[key] = dataclasses.replace(own, scale=max(own.scale, least))
         return self.found[key]
 
     def know(self, params: Mapping[str, QParams]) -> None:
@@ -60,6 +66,7 @@ def gather(
     tick: Callable[[], None] = lambda: None,
 ) -> Statistics:
     """Run the float `model` over `feeds` and observe what `groups` read and write, and the values named in `also`."""
+    groups = tuple(groups)
     histograms: dict[str, Histogram] = {name: Histogram() for name in also}
     channels: dict[str, Channels] = {}
     for group in groups:
@@ -73,7 +80,18 @@ def gather(
         watched[name].append(moments)
     seen = observe(model, feeds, watched, threads=threads, tick=tick)
     sizes = {name: found.shape for name, found in shapes.items() if found.shape is not None}
-    return Statistics(histograms, channels, sizes, seen)
+    return Statistics(histograms, channels, sizes, seen, finest=_finest(groups))
+
+
+def _finest(groups: Iterable[Group]) -> dict[str, tuple[str, float]]:
+    """What rows of `ops.int8` say of outputs, and so of views of them."""
+    found: dict[str, tuple[str, float]] = {}
+    for group in groups:
+        if group.rule.finest:
+            found[group.output] = (group.inputs[0], group.rule.finest)
+        elif group.rule.role == "view" and group.inputs[0] in found:
+            found |= dict.fromkeys(group.outputs, found[group.inputs[0]])
+    return found
 
 
 def input_axis(group: Group) -> int:

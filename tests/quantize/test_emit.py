@@ -6,7 +6,7 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
-from optimizer.quantize import emit
+from optimizer.quantize import emit, groups, static, statistics
 from optimizer.quantize.plan import Plan
 from optimizer.quantize.qparams import QParams
 from optimizer.quantize.weights import Settings
@@ -361,3 +361,17 @@ def test_a_dynamic_group_may_feed_a_static_one_and_the_other_way_round() -> None
         int8 = quantized(model, dynamic=dynamic, how=PLAIN)
         for feed in feeds(model, 3):
             assert noise(evaluate(int8, feed)[0], evaluate(model, feed)[0]) < 0.04
+
+
+@pytest.mark.parametrize("kept", [True, False], ids=["in int8", "left in float"])
+def test_an_average_far_smaller_than_what_it_is_of_runs(kept: bool) -> None:
+    """The runtime's kernel refuses scales that lie too far apart, and takes the place of a float one as well."""
+    text = """g (float[1,4,2,2] x) => (float[1,5] y) { t = Transpose <perm = [0, 1, 3, 2]> (x)
+      p = GlobalAveragePool(t) f = Flatten(p) y = Gemm(f, w) }"""
+    model = build(text, {"w": normal(4, 5)})
+    feed = {"x": np.tile(np.array([[1e6, -1e6], [1e-3, 0]], np.float32), (1, 4, 1, 1))}
+    split = groups.partition(model).groups
+    seen = statistics.gather(model, split, [feed])
+    chosen = [group for group in split if kept or group.op != "GlobalAveragePool"]
+    (got,) = open_session(emit.emit(model, static.plan(model, chosen, seen))).run(feed)
+    assert np.abs(got).max() < 1e6 / 127

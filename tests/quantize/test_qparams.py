@@ -186,3 +186,9 @@ def test_scales_lie_along_the_axis_they_belong_to() -> None:
     scales = qparams.weight_scales(weight, 1)
     assert scales.shape == (5,)
     np.testing.assert_allclose(qparams.round_weight(weight, scales, 1) * scales, weight, atol=float(scales.max()) * 16)
+
+
+def test_a_faint_signal_has_a_scale_of_its_own() -> None:
+    found = qparams.from_range(-2e-13, 2e-13)
+    assert found.scale == pytest.approx(4e-13 / 255, rel=1e-3)
+    assert qparams.from_range(0.0, 0.0).scale == pytest.approx(1 / 255)
