@@ -20,6 +20,7 @@ import dataclasses
 
 import numpy as np
 
+from optimizer.calibrate.triangular import inverse
 from optimizer.errors import ConfigError
 from optimizer.model.ports import Array
 
@@ -95,19 +96,7 @@ def damped(second: Array, ridge: float = RIDGE) -> Array:
 def root(second: Array) -> Array:
     """U, upper triangular, with U^T U the inverse of `second`, [G, K, K]."""
     lower = np.linalg.cholesky(second[:, ::-1, ::-1])
-    return _inverse(lower[:, ::-1, ::-1])
-
-
-def _inverse(upper: Array) -> Array:
-    """Of upper triangular matrices [G, K, K], half by half: a third of the work that those without zeros take."""
-    size = upper.shape[2] // 2
-    if size < _COLUMNS:
-        return np.asarray(np.linalg.inv(upper))
-    first, last = _inverse(upper[:, :size, :size]), _inverse(upper[:, size:, size:])
-    found = np.zeros(upper.shape, upper.dtype)
-    found[:, :size, :size], found[:, size:, size:] = first, last
-    found[:, :size, size:] = -first @ upper[:, :size, size:] @ last
-    return found
+    return inverse(lower[:, ::-1, ::-1])
 
 
 def costs(weight: Array, second: Array, ridge: float = RIDGE) -> Array:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from optimizer.calibrate.triangular import inverse
 from optimizer.model.ports import Array
 
 _DAMPING = 0.01
@@ -66,22 +67,7 @@ def _inverse_factor(matrix: Array) -> Array:
     Cholesky of the matrix with its axes reversed gives V upper with ``V V^T = matrix``; U is V's inverse.
     """
     reversed_lower = np.linalg.cholesky(matrix[:, ::-1, ::-1])
-    return _inverse_upper(reversed_lower[:, ::-1, ::-1])
-
-
-def _inverse_upper(upper: Array) -> Array:
-    """The inverse of upper triangular matrices, a half at a time: a sixth of the work that any matrix takes."""
-    size = upper.shape[1]
-    if size <= _BLOCK:
-        return np.linalg.inv(upper)
-    cut = size // 2
-    found = np.zeros_like(upper)
-    found[:, :cut, :cut], found[:, cut:, cut:] = (
-        _inverse_upper(upper[:, :cut, :cut]),
-        _inverse_upper(upper[:, cut:, cut:]),
-    )
-    found[:, :cut, cut:] = -found[:, :cut, :cut] @ upper[:, :cut, cut:] @ found[:, cut:, cut:]
-    return found
+    return inverse(reversed_lower[:, ::-1, ::-1])
 
 
 def _sweep(left: Array, scales: Array, factor: Array) -> Array:
