@@ -42,14 +42,20 @@ CONVOLUTIONS = {
 }
 
 
-@pytest.mark.parametrize("name", CONVOLUTIONS)
-def test_windows_times_rows_are_what_the_convolution_computes(name: str) -> None:
+def convolved(name: str) -> tuple[Window, Array, Array, Array]:
+    """The window of a convolution, its input, its weight as rows [G, O, K], and what the reference evaluator gives."""
     how, shape, window, dims = CONVOLUTIONS[name]
     x, w = normal(*dims), normal(*shape, seed=1)
     ports = ",".join(map(str, dims))
     net = build(f"g (float[{ports}] x) => (y) {{ y = Conv {f'<{how}>' if how else ''} (x, w) }}", {"w": w})
-    want = np.moveaxis(evaluate(net, {"x": x})[0], 1, -1).reshape(-1, shape[0])
     rows = np.moveaxis(w, 1, -1).reshape(window.groups, shape[0] // window.groups, -1)
+    return window, x, rows, evaluate(net, {"x": x})[0]
+
+
+@pytest.mark.parametrize("name", CONVOLUTIONS)
+def test_windows_times_rows_are_what_the_convolution_computes(name: str) -> None:
+    window, x, rows, y = convolved(name)
+    want = np.moveaxis(y, 1, -1).reshape(-1, y.shape[1])
     found = windows(x, window)
     assert found.shape[1] == len(want) <= POSITIONS
     got = np.concatenate(list(found @ rows.transpose(0, 2, 1)), axis=1)
@@ -58,13 +64,10 @@ def test_windows_times_rows_are_what_the_convolution_computes(name: str) -> None
 
 @pytest.mark.parametrize("name", CONVOLUTIONS)
 def test_what_stands_beside_some_rows_is_what_they_give(name: str) -> None:
-    how, shape, window, dims = CONVOLUTIONS[name]
-    x, w = normal(*dims), normal(*shape, seed=1)
-    ports = ",".join(map(str, dims))
-    net = build(f"g (float[{ports}] x) => (y) {{ y = Conv {f'<{how}>' if how else ''} (x, w) }}", {"w": w})
-    gram, rows = Gram(window, 5), np.moveaxis(w, 1, -1).reshape(window.groups, shape[0] // window.groups, -1)
+    window, x, rows, y = convolved(name)
+    gram = Gram(window, 5)
     want = gram.rows(x, 3) @ rows.transpose(0, 2, 1)
-    np.testing.assert_allclose(gram.beside(evaluate(net, {"x": x})[0], 3), want, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(gram.beside(y, 3), want, rtol=1e-4, atol=1e-4)
 
 
 def test_moments_of_a_product_are_those_of_all_rows() -> None:
