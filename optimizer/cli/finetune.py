@@ -26,7 +26,10 @@ Epochs = Annotated[
 Minutes = Annotated[
     Optional[float], typer.Option(help="Train no longer than this.", show_default="2.5, or any with --epochs")
 ]
-Rate = Annotated[Optional[float], typer.Option("--lr", help="Highest learning rate.", show_default="tried out")]
+Rate = Annotated[
+    Optional[float],
+    typer.Option("--lr", help="Highest learning rate; adamw: as a share of the weights.", show_default="tried out"),
+]
 Optimizer = Annotated[Literal["adamw", "sgd"], typer.Option(help="How weights move.")]
 Batch = Annotated[int, typer.Option(help="Samples per step.")]
 Warmup = Annotated[float, typer.Option(help="Share of the steps over which the rate rises.")]
@@ -38,7 +41,7 @@ Holdout = Annotated[float, typer.Option(help="Share of the samples that only jud
 Loss = Annotated[Literal["auto", "kl", "mse", "cosine"], typer.Option(help="How outputs are compared.")]
 Temperature = Annotated[float, typer.Option(help="Of the kl loss.")]
 Labels = Annotated[float, typer.Option(help="Weight of the labels' cross-entropy.")]
-Features = Annotated[float, typer.Option(help="Weight of tensors inside that both models have.")]
+Features = Annotated[float, typer.Option(help="How much tensors inside that both have count; the outputs count 1.")]
 Outputs = Annotated[Optional[list[str]], typer.Option(help="Learn only from outputs like this GLOB.")]
 Augment = Annotated[str, typer.Option(help="none, auto, or e.g. flip,rotate=10,scale=0.9:1.1,noise=0.05.")]
 Metric = Annotated[Optional[str], typer.Option(help="How the result is judged.", show_default="by the outputs")]
@@ -72,7 +75,7 @@ def finetune(
     loss: Loss = "auto",
     temperature: Temperature = 2.0,
     labels: Labels = 0.0,
-    features: Features = 0.0,
+    features: Features = 2.5,
     outputs: Outputs = None,
     augment: Augment = "auto",
     metric: Metric = None,
@@ -110,7 +113,7 @@ def distill(
     loss: Loss = "auto",
     temperature: Temperature = 2.0,
     labels: Labels = 0.0,
-    features: Features = 0.0,
+    features: Features = 2.5,
     outputs: Outputs = None,
     augment: Augment = "auto",
     metric: Metric = None,

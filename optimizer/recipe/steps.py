@@ -165,7 +165,7 @@ class Finetune:
     """Stop after this long; where it is too short for all steps, the learning rate falls with the time. None: after
     `USUAL_MINUTES`, or, where `epochs` is given, after those."""
     lr: float | None = None
-    """The highest learning rate; None tries a few and takes the best."""
+    """The highest learning rate; None tries a few and takes the best. Of adamw, a share of the size of the weights."""
     optimizer: Literal["adamw", "sgd"] = "adamw"
     batch: int = 16
     warmup: float = 0.05
@@ -183,8 +183,8 @@ class Finetune:
     temperature: float = 2.0
     labels: float = 0.0
     """Weight of the cross-entropy with the labels."""
-    features: float = 0.0
-    """Weight of the error of tensors that student and teacher both have inside."""
+    features: float = 2.5
+    """How much tensors that student and teacher both have inside count at the start, as against the outputs."""
     outputs: tuple[str, ...] = ()
     """Learn from the outputs whose names fit these patterns only."""
     augment: str = "auto"

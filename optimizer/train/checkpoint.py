@@ -33,6 +33,10 @@ class State:
     best_loss: float
     stale: int
     """Evaluations since the best."""
+    nearest: float
+    """The lowest held-back loss since the last start, which may be above the start's."""
+    straying: int
+    """Evaluations since the nearest."""
     history: list[list[float]]
     """Per evaluation: step, training loss, held-back loss, agreement (-1 where there is none)."""
     arrays: dict[str, Array]

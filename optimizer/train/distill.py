@@ -30,7 +30,7 @@ from optimizer.model import cost, io
 from optimizer.model.ports import Array, Feed
 from optimizer.recipe import Finetune
 from optimizer.runtime.session import Options, open_session
-from optimizer.train import checkpoint, held_back, matching, memory, statistics
+from optimizer.train import checkpoint, held_back, inside, matching, memory, statistics
 from optimizer.train.dtypes import HALF
 from optimizer.train.evaluator import Evaluator, import_torch
 from optimizer.train.loop import Loop, Watch, Where
@@ -134,7 +134,8 @@ def prepare(student: ir.Model, teacher: ir.Model, samples: Samples, step: Finetu
     """Student and teacher, matched and ready to be trained."""
     inputs = matching.inputs(student, teacher)
     first, second = samples[0], samples[1]
-    examples = _examples(teacher, samples, (), threads)
+    guide = Teacher(teacher, (), threads)
+    examples = guide.answer([first])
     outputs = matching.outputs(student, teacher, step.outputs, examples, step.loss)
     evaluator = Evaluator(student, [output.student for output in outputs])
     parameters = Parameters(evaluator, student)
@@ -142,7 +143,6 @@ def prepare(student: ir.Model, teacher: ir.Model, samples: Samples, step: Finetu
         raise BoundMissed("nothing in the student can change: no weight was found that feeds an operator")
     if step.labels and (samples.labels is None or not any(output.kind in ("kl", "logits") for output in outputs)):
         raise ConfigError("the label loss needs labels in --data and an output of class scores: leave it out")
-    guide = Teacher(teacher, (), threads)
     step = dataclasses.replace(step, augment=suited(step.augment, samples, guide, outputs, seed))
     augmentation = augment.choose(step.augment, samples)
     if augmentation is not None:
@@ -150,16 +150,10 @@ def prepare(student: ir.Model, teacher: ir.Model, samples: Samples, step: Finetu
     trainer = Trainer(evaluator, parameters, guide, inputs, outputs, {}, step, augmentation)
     _check_shapes(trainer, first, examples)
     if step.features:
-        trainer.inside = _features(trainer, student, teacher, samples, threads)
-        trainer.teacher = Teacher(teacher, list(trainer.inside), threads)
+        inside.guide(trainer, student, teacher, samples, threads, seed)
     trainer.try_joining(first, second)
     trainer.teacher.try_joining(first, second)
     return trainer
-
-
-def _examples(teacher: ir.Model, samples: Samples, inside: tuple[str, ...], threads: int) -> dict[str, Array]:
-    """Answers of the teacher to one sample."""
-    return Teacher(teacher, inside, threads).answer([samples[0]])
 
 
 def _check_shapes(trainer: Trainer, feed: Feed, examples: dict[str, Array]) -> None:
@@ -168,22 +162,6 @@ def _check_shapes(trainer: Trainer, feed: Feed, examples: dict[str, Array]) -> N
         own, other = found[output.student].shape, examples[output.teacher].shape
         if own != other:
             raise DataError(f"output {output.teacher!r} has shape {other} in the teacher and {own} in the student")
-
-
-def _features(
-    trainer: Trainer, student: ir.Model, teacher: ir.Model, samples: Samples, threads: int
-) -> dict[str, float]:
-    """Tensors inside both, of one shape, of which the student explains some of the teacher's variance already."""
-    names = matching.common_tensors(student, teacher)
-    wanted = _examples(teacher, samples, tuple(names), threads)
-    found = trainer.peek(samples[0], names)
-    spreads = {name: matching.spread(wanted[name]) for name in found if wanted[name].dtype.kind == "f"}
-    good = [name for name, spread in spreads.items() if _explains(found[name], wanted[name], spread)]
-    return {name: spreads[name] for name in matching.spaced(good)}
-
-
-def _explains(own: Array, wanted: Array, spread: float) -> bool:
-    return own.shape == wanted.shape and float(np.square(own - wanted).mean()) < spread
 
 
 def check(model: ir.Model, trainer: Trainer, feed: Feed, threads: int) -> float:

@@ -46,7 +46,7 @@ def refuse_no_gain(state: State, start: Score, score: Score, *, by_labels: bool 
         raise BoundMissed(
             f"the gain may be chance on so few samples (held-back loss {start.loss:.4g} -> {score.loss:.4g}): {remedy}"
         )
-    if by_labels or start.agreement is None or score.agreement is None or score.agreement >= start.agreement:
+    if by_labels or not score.agrees_less(start):
         return
     raise BoundMissed(
         f"the loss falls ({start.loss:.4g} -> {score.loss:.4g}), but fewer held-back answers agree with the "

@@ -4,10 +4,11 @@ The state after step k does not depend on whether the run was interrupted (`supp
 warm-up and falls as a cosine, by steps or, where the time will not do for all of them, by the time.
 
 About `EVALUATIONS` times the averaged weights are judged on the held-back samples; the best of them, the start
-included, are what the student ends with. A student that is nearly right is easily led astray: where the first
-`PATIENT` judgements all find it worse than it was, it goes back to the start with a rate `BACK_OFF` times as high, and
-so on until something is gained. Where the outputs are class scores, weights that agree with the teacher less
-often than the start did are not taken, whatever their loss.
+included, are what the student ends with. At its highest, the rate disturbs what it improves, and a loss that has risen
+above the start's may well fall below it with the rate; but a student that is nearly right is easily led astray for
+good: one that is worse than it was, and has come no nearer in `PATIENT` judgements, goes back to the start with a rate
+`BACK_OFF` times as high, and so on until something is gained. Where the outputs are class scores, weights that agree
+with the teacher clearly less often than the start did are not taken, whatever their loss.
 """
 
 from __future__ import annotations
@@ -84,7 +85,7 @@ class Loop:
     def run(self, start: Score, earlier: State | None = None) -> State:
         """Train from `start` (the score of the student as it is), or on from `earlier`, and return how it went."""
         first = [_entry(0, math.nan, start)]
-        state = State(0, self.spent, self.rate, 0, start.loss, 0, first, _prefixed("best", self.average))
+        state = State(0, self.spent, self.rate, 0, start.loss, 0, math.inf, 0, first, _prefixed("best", self.average))
         if earlier is not None:
             state = earlier
             self._restore(state)
@@ -153,20 +154,22 @@ class Loop:
         if score.loss < state.best_loss and not self._astray(score, start):
             state.best_loss, state.best_step, state.stale = score.loss, state.step, 0
             state.arrays = _prefixed("best", self.average)
-        if state.best_step == 0 and state.stale % PATIENT == 0:
+        state.straying += 1
+        if score.loss < state.nearest:
+            state.nearest, state.straying = score.loss, 0
+        if state.best_step == 0 and state.straying >= PATIENT:
             self._back(state)
 
     def _back(self, state: State) -> None:
         """Begin again from the start, more carefully."""
         state.rate *= BACK_OFF
+        state.nearest, state.straying = math.inf, 0
         self.average = {name: array.copy() for name, array in _part("best", state.arrays).items()}
         self.trainer.parameters.load(self.average)
         self.descent = build(self.trainer)
 
     def _astray(self, score: Score, start: Score) -> bool:
-        if score.agreement is None or start.agreement is None or self.step.labels:
-            return False
-        return score.agreement < start.agreement
+        return not self.step.labels and score.agrees_less(start)
 
     def _save(self, state: State) -> None:
         if self.where is None:

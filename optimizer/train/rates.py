@@ -27,13 +27,13 @@ from optimizer.train.loop import build, descend, factor
 from optimizer.train.supply import Supply
 from optimizer.train.training import Group, Trainer
 
-RATES = {"adamw": (1e-2, 3e-3, 1e-3, 3e-4, 1e-4, 3e-5, 1e-5), "sgd": (1e-1, 3e-2, 1e-2, 3e-3, 1e-3, 1e-4)}
+RATES = {"adamw": (1e-1, 3e-2, 1e-2, 3e-3, 1e-3, 3e-4, 1e-4), "sgd": (1e-1, 3e-2, 1e-2, 3e-3, 1e-3, 1e-4)}
 STEPS, BATCH = 24, 16
 JUDGED = 96
-FEWEST, SHARES = 4, (0.07, 0.15)
+FEWEST, SHARES = 4, (0.05, 0.1)
 LONGER, NEAR = 4, 2.0
 WARMUP = 0.1
-MARGIN = 1.02
+MARGIN = 1.05
 WORSE = 2
 KEPT_BYTES = 256 * 2**20
 """Samples that are kept from trial to trial, with the teacher's answers."""

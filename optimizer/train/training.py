@@ -1,7 +1,9 @@
 """The loss of a student on samples, and how well it does on those that are held back.
 
-    loss = mean over outputs of distance(student, teacher) + features * mean over tensors inside of their relative MSE
-           + labels * cross-entropy with the labels
+    loss = mean over outputs of distance(student, teacher) + labels * cross-entropy with the labels
+           + guidance * mean over tensors inside of their relative MSE
+
+The last is a help on the way (`inside`): what is held back is judged without it.
 
 Samples of equal shapes are joined and run at once where the student allows it (tried out, as for the teacher), so a
 model whose file fixes the batch at 1 still trains in batches wherever its graph can take them.
@@ -53,12 +55,18 @@ CLEAR, FLOOR = 1.64, 1e-8
 
 @dataclasses.dataclass(frozen=True)
 class Score:
-    """Loss on held-back samples, and the share of equal answers where the outputs are class scores."""
+    """How a student does on held-back samples."""
 
     loss: float
-    agreement: float | None
     parts: tuple[float, ...] = ()
     """The loss of each block of samples."""
+    alike: tuple[bool, ...] = ()
+    """Per answer, whether it is the teacher's, where the outputs are class scores."""
+
+    @property
+    def agreement(self) -> float | None:
+        """The share of equal answers."""
+        return sum(self.alike) / len(self.alike) if self.alike else None
 
     def clearly_below(self, other: Score) -> bool:
         """Whether the loss is lower than `other`'s by more than the blocks' ratios differ by chance. (Ratios, because
@@ -67,6 +75,12 @@ class Score:
         if len(gains) < 2 or not np.isfinite(gains).all():
             return self.loss < other.loss
         return bool(self.loss < other.loss and gains.mean() > CLEAR * gains.std(ddof=1) / len(gains) ** 0.5)
+
+    def agrees_less(self, other: Score) -> bool:
+        """Whether fewer answers are the teacher's than of `other`, by more than chance (a sign test, McNemar 1947)."""
+        own, others = np.array(self.alike, bool), np.array(other.alike, bool)
+        lost, won = int((others & ~own).sum()), int((own & ~others).sum())
+        return lost - won > CLEAR * (lost + won) ** 0.5
 
 
 @dataclasses.dataclass
@@ -82,6 +96,8 @@ class Trainer:
     """Tensors inside both, with the variance of the teacher's values."""
     step: Finetune
     augmentation: Augmentation | None
+    guidance: float = 0.0
+    """Weight of the tensors inside."""
     joined: bool = False
 
     def try_joining(self, one: Feed, other: Feed) -> None:
@@ -100,23 +116,39 @@ class Trainer:
         given, count = self.parameters.given(), sum(group.count for group in groups)
         total: Any = 0.0
         for group in groups:
-            total = total + self._loss(group, self._run(group.feed, given)) * (group.count / count)
+            found, share = self._run(group.feed, given), group.count / count
+            total = total + share * self._loss(group, found)
+            if self.guidance:
+                total = total + share * self.guidance * self._inside_error(group, found)
         return total
+
+    def errors(self, samples: Samples) -> tuple[float, float]:
+        """The loss of `samples` as they are, and the mean relative MSE of the tensors inside."""
+        with self.evaluator.torch.no_grad():
+            given, parts, weights = self.parameters.given(), [], []
+            for group in self._parts(samples, self.step.batch):
+                found = self._run(group.feed, given)
+                parts.append((float(self._loss(group, found)), float(self._inside_error(group, found))))
+                weights.append(group.count)
+        outputs, inside = np.average(parts, axis=0, weights=weights)
+        return float(outputs), float(inside)
 
     def score(self, samples: Samples) -> Score:
         """How the student does on samples as they are."""
         with self.evaluator.torch.no_grad():
             given = self.parameters.given()
-            parts, weights, equal, answers = [], [], 0, 0
+            parts, weights, alike = [], [], []
             size = max(min(self.step.batch, len(samples) // BLOCKS), 1)
-            for start in range(0, len(samples), size):
-                for group in self.groups(samples, range(start, min(start + size, len(samples))), None):
-                    found = self._run(group.feed, given)
-                    parts.append(float(self._loss(group, found)))
-                    weights.append(group.count)
-                    right, rows = self._agreement(group, found)
-                    equal, answers = equal + right, answers + rows
-        return Score(float(np.average(parts, weights=weights)), equal / answers if answers else None, tuple(parts))
+            for group in self._parts(samples, size):
+                found = self._run(group.feed, given)
+                parts.append(float(self._loss(group, found)))
+                weights.append(group.count)
+                alike.extend(self._alike_answers(group, found))
+        return Score(float(np.average(parts, weights=weights)), tuple(parts), tuple(alike))
+
+    def _parts(self, samples: Samples, size: int) -> Iterator[Group]:
+        for start in range(0, len(samples), size):
+            yield from self.groups(samples, range(start, min(start + size, len(samples))), None)
 
     def groups(self, samples: Samples, positions: Sequence[int], random: np.random.Generator | None) -> Iterator[Group]:
         """The samples at `positions` in as few groups as can be; augmented if there is a generator."""
@@ -169,20 +201,25 @@ class Trainer:
         return self.peek(feed, [output.student for output in self.outputs])
 
     def _loss(self, group: Group, found: Mapping[str, Tensor]) -> Tensor:
-        torch, step = self.evaluator.torch, self.step
-        wanted = {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in group.answers.items()
-                  if array.dtype.kind == "f"}  # fmt: skip
+        torch, step, wanted = self.evaluator.torch, self.step, self._wanted(group)
         parts = [
             distance(torch, output, found[output.student], wanted[output.teacher], step.temperature)
             for output in self.outputs
         ]
         total = sum(parts) / len(parts)
-        if self.inside and step.features:
-            errors = [relative(torch, found[name], wanted[name], spread) for name, spread in self.inside.items()]
-            total = total + step.features * sum(errors) / len(errors)
         if step.labels and group.labels is not None:
             total = total + step.labels * self._labelled(group, found)
         return total
+
+    def _inside_error(self, group: Group, found: Mapping[str, Tensor]) -> Tensor:
+        torch, wanted = self.evaluator.torch, self._wanted(group)
+        errors = [relative(torch, found[name], wanted[name], spread) for name, spread in self.inside.items()]
+        return sum(errors) / len(errors)
+
+    def _wanted(self, group: Group) -> dict[str, Tensor]:
+        """The teacher's real answers."""
+        real = {name: array for name, array in group.answers.items() if array.dtype.kind == "f"}
+        return {name: self.evaluator.torch.from_numpy(np.ascontiguousarray(array)) for name, array in real.items()}
 
     def _labelled(self, group: Group, found: Mapping[str, Tensor]) -> Tensor:
         torch = self.evaluator.torch
@@ -196,12 +233,12 @@ class Trainer:
             return own.mean()
         return (weight * own + (1 - weight) * partner).mean()
 
-    def _agreement(self, group: Group, found: Mapping[str, Tensor]) -> tuple[int, int]:
+    def _alike_answers(self, group: Group, found: Mapping[str, Tensor]) -> list[bool]:
         for output in self.outputs:
             if output.kind in ("kl", "logits"):
                 own = found[output.student].argmax(-1).numpy()
-                return int((own == group.answers[output.teacher].argmax(-1)).sum()), own.size
-        return 0, 0
+                return [bool(same) for same in (own == group.answers[output.teacher].argmax(-1)).ravel()]
+        return []
 
 
 def _rows(feed: Mapping[str, Array]) -> int:

@@ -21,7 +21,7 @@ BASE: Params = {
     "finetune.batch": 16,
     "finetune.optimizer": "adamw",
     "finetune.temperature": 2.0,
-    "finetune.features": 0.0,
+    "finetune.features": 2.5,
     "finetune.augment": "auto",
     "quantize.mode": "static",
     "quantize.calibration": "mse",

@@ -8,7 +8,8 @@
 all its weights to so many bits, one scale per tensor, and tunes the integers that are stored (QAT). `student` draws new
 random weights for STUDENT, or adds noise to those it has, and lets it learn from a teacher of another architecture. No
 labels are used for learning.
-MODEL may be several. The defaults are those of `optimize finetune`; `--minutes` and `--threads` are its options.
+MODEL may be several. The defaults are those of `optimize finetune`; `--minutes`, `--features` and `--threads` are its
+options.
 """
 
 from __future__ import annotations
@@ -92,7 +93,9 @@ def tuned(given: argparse.Namespace, student: ir.Model, teacher: Path, folder: P
     run = Run(data=_joined(given, folder), threads=given.threads, seed=given.seed)
     begun, cpu, said = time.monotonic(), time.process_time(), ""
     try:
-        found = finetune(source, teacher, Finetune(minutes=given.minutes), run, output=target, force=True)
+        found = finetune(
+            source, teacher, Finetune(minutes=given.minutes, features=given.features), run, output=target, force=True
+        )
         after, said = io.load(target), f"  {'; '.join(found.steps)}"
     except BoundMissed as missed:
         after, said = student, f"  kept as it was: {missed}"
@@ -153,6 +156,7 @@ def main() -> None:
     parser.add_argument("--bits", type=int, default=4)
     parser.add_argument("--noise", type=float)
     parser.add_argument("--minutes", type=float)
+    parser.add_argument("--features", type=float, default=Finetune().features)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()

@@ -12,7 +12,10 @@ from optimizer.train.descent import Descent  # noqa: E402
 @pytest.mark.parametrize("kind", ["adamw", "sgd"])
 def test_the_steps_are_those_of_torch(kind: str) -> None:
     generator = torch.Generator().manual_seed(0)
-    own = torch.randn(3, 4, generator=generator).requires_grad_()
+    own = torch.randn(3, 4, generator=generator)
+    own = (
+        own / own.square().mean().sqrt()
+    ).requires_grad_()  # of size 1, where a share is what torch takes the rate for
     other = own.detach().clone().requires_grad_()
     decay = 0.1 if kind == "adamw" else 0.0
     descent = Descent(torch, kind, {"w": own}, {"w"}, decay)
@@ -29,6 +32,21 @@ def test_the_steps_are_those_of_torch(kind: str) -> None:
         descent.move(0.05)
         reference.step()
     assert torch.allclose(own, other, atol=1e-5)
+
+
+def test_filters_of_all_sizes_learn_alike() -> None:
+    start = torch.randn(4, 3, 2, 2, generator=torch.Generator().manual_seed(0))
+    start /= start.square().mean((1, 2, 3), keepdim=True).sqrt()
+    scales = torch.tensor([1e-2, 1.0, 30.0, 1e3]).reshape(4, 1, 1, 1)
+    even, uneven = start.clone().requires_grad_(), (start * scales).requires_grad_()
+    descents = [Descent(torch, "adamw", {"w": tensor}, {"w"}, 0.1) for tensor in (even, uneven)]
+    for _ in range(20):
+        for descent, values in zip(descents, (even, uneven / scales), strict=True):
+            descent.clear()
+            (values.square() + values.sin()).sum().backward()
+            descent.move(0.05)
+    assert not torch.allclose(even, start, atol=0.1)
+    assert torch.allclose(even, uneven / scales, rtol=1e-3, atol=1e-4)
 
 
 def test_the_state_goes_on_where_it_was() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import time
 from pathlib import Path
 from typing import Any
@@ -21,12 +22,14 @@ from optimizer.runtime.session import open_session  # noqa: E402
 from optimizer.train import checkpoint, loop, rates  # noqa: E402
 from optimizer.train.constants import constants  # noqa: E402
 from optimizer.train.distill import Outcome, distill, prepare, worth  # noqa: E402
+from optimizer.train.supply import Supply  # noqa: E402
 from optimizer.train.table import Unsupported  # noqa: E402
 from optimizer.train.teacher import Teacher  # noqa: E402
+from optimizer.train.training import Score  # noqa: E402
 from tests.builders import model  # noqa: E402
 
 RANDOM = np.random.default_rng(0)
-QUICK = Finetune(epochs=30, lr=1e-2, batch=16, patience=1000, augment="none")
+QUICK = Finetune(epochs=30, lr=3e-2, batch=16, patience=1000, augment="none")
 
 
 def numbers(*shape: int, scale: float = 1.0) -> str:
@@ -196,14 +199,14 @@ def chosen(monkeypatch: pytest.MonkeyPatch, *rounds: tuple[float, ...]) -> tuple
 
 
 def test_of_rates_that_do_about_equally_well_the_highest_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
-    alike = (1.04, 1.01, 1.0, 1.005, 2.0, 3.0)
-    assert chosen(monkeypatch, alike, alike)[0] == 3e-3
+    alike = (1.07, 1.01, 1.0, 1.005, 2.0, 3.0)
+    assert chosen(monkeypatch, alike, alike)[0] == rates.RATES["adamw"][1]
 
 
 def test_a_rate_that_disturbs_at_first_may_win_in_the_longer_round(monkeypatch: pytest.MonkeyPatch) -> None:
     rate, longer = chosen(monkeypatch, (9.0, 1.9, 1.5, 1.4, 1.2, 1.0, 1.0), (0.0, 0.9, 0.5, 0.7, 0.9, 1.0, 1.0))
-    assert rate == 1e-3
-    assert longer == [3e-3, 1e-3, 3e-4, 1e-4]
+    assert rate == rates.RATES["adamw"][2]
+    assert longer == list(rates.RATES["adamw"][1:5])
 
 
 def test_small_operators_are_not_split_among_threads() -> None:
@@ -227,6 +230,30 @@ def test_a_rate_that_leads_a_nearly_right_student_astray_is_lowered() -> None:
     assert found.rate < 0.5
     assert found.after.loss < found.before.loss
     assert error(found.model, teacher) < error(student, teacher)
+
+
+@pytest.mark.parametrize(
+    ("judged", "lowered"),
+    [
+        ((1.5, 1.4, 1.3, 1.2), 0),  # disturbed at first, on the way back
+        ((1.5, 1.6, 1.4, 1.5, 1.3), 0),
+        ((1.5, 1.6, 1.7), 1),
+        ((1.5, 1.6, 1.7, 1.4, 1.5, 1.6), 2),
+        ((0.9, 1.5, 1.6, 1.7), 0),  # something was gained
+    ],
+)
+def test_only_a_student_that_comes_no_nearer_goes_back(
+    judged: tuple[float, ...], lowered: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer = prepare(damaged(network()), network(), data(), QUICK, 0, 1)
+    losses = iter(judged)
+    monkeypatch.setattr(trainer, "score", lambda samples: Score(next(losses)))
+    run = loop.Loop(trainer, Supply(trainer, data(), 0, 16, ahead=False), data(), 1.0, None, lambda *said: None)
+    best = {f"best/{name}": array for name, array in trainer.parameters.state().items()}
+    state = checkpoint.State(0, 0.0, 1.0, 0, 1.0, 0, math.inf, 0, [], best)
+    for state.step in range(1, len(judged) + 1):
+        run._judge(state, 1.0, Score(1.0))
+    assert state.rate == pytest.approx(loop.BACK_OFF**lowered)
 
 
 @pytest.mark.parametrize(("minutes", "most"), [(0.05, 40), (None, 7 * rates.STEPS * (1 + rates.LONGER))])

@@ -17,11 +17,11 @@ from optimizer.train.held_back import refuse_no_gain, split  # noqa: E402
 from optimizer.train.training import Score  # noqa: E402
 from tests.train.test_distill import damaged, data, network  # noqa: E402
 
-STATE = State(10, 1.0, 1e-3, best_step=10, best_loss=0.0, stale=0, history=[], arrays={})
+STATE = State(10, 1.0, 1e-3, best_step=10, best_loss=0.0, stale=0, nearest=0.0, straying=0, history=[], arrays={})
 
 
 def score(parts: list[float]) -> Score:
-    return Score(float(np.mean(parts)), None, tuple(parts))
+    return Score(float(np.mean(parts)), tuple(parts))
 
 
 def test_a_gain_in_every_block_is_a_gain() -> None:
@@ -41,9 +41,11 @@ def test_a_gain_that_one_block_makes_alone_may_be_chance() -> None:
 
 def test_a_lower_loss_with_fewer_equal_answers_is_no_gain() -> None:
     start, better = score([0.2, 0.3, 0.25, 0.4]), score([0.18, 0.26, 0.23, 0.35])
-    refuse_no_gain(STATE, dataclasses.replace(start, agreement=0.9), dataclasses.replace(better, agreement=0.9))
-    with pytest.raises(BoundMissed, match=r"fewer held-back answers agree .*90.0% -> 89.0%"):
-        refuse_no_gain(STATE, dataclasses.replace(start, agreement=0.9), dataclasses.replace(better, agreement=0.89))
+    start = dataclasses.replace(start, alike=(True,) * 90 + (False,) * 10)
+    refuse_no_gain(STATE, start, dataclasses.replace(better, alike=(True,) * 88 + (False,) * 12))  # may be chance
+    refuse_no_gain(STATE, start, dataclasses.replace(better, alike=(False,) * 3 + (True,) * 90 + (False,) * 7))
+    with pytest.raises(BoundMissed, match=r"fewer held-back answers agree .*90.0% -> 87.0%"):
+        refuse_no_gain(STATE, start, dataclasses.replace(better, alike=(True,) * 87 + (False,) * 13))
 
 
 def test_a_run_without_a_better_step_says_so() -> None:
