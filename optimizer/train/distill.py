@@ -149,9 +149,9 @@ def prepare(student: ir.Model, teacher: ir.Model, samples: Samples, step: Finetu
         augmentation = dataclasses.replace(augmentation, read=reader(evaluator.torch))
     trainer = Trainer(evaluator, parameters, guide, inputs, outputs, {}, step, augmentation)
     _check_shapes(trainer, first, examples)
+    trainer.try_joining(first, second)
     if step.features:
         inside.guide(trainer, student, teacher, samples, threads, seed)
-    trainer.try_joining(first, second)
     trainer.teacher.try_joining(first, second)
     return trainer
 

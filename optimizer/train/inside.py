@@ -20,7 +20,7 @@ from optimizer.model import shapes
 from optimizer.model.ports import Array
 from optimizer.train import matching
 from optimizer.train.dtypes import FLOATS
-from optimizer.train.teacher import Teacher
+from optimizer.train.teacher import Teacher, join
 from optimizer.train.training import Trainer
 
 ASKED = 32
@@ -29,11 +29,15 @@ _TINY = 1e-12
 
 
 def guide(trainer: Trainer, student: ir.Model, teacher: ir.Model, samples: Samples, threads: int, seed: int) -> None:
-    """Let the teacher guide tensors inside, where there are some that both have."""
+    """Let the teacher guide tensors inside, where there are some that both have.
+
+    Where the student runs samples joined, only tensors that are joined along their first axis count.
+    """
     real = _real(teacher)
     names = [name for name in matching.common_tensors(student, teacher) if name in real]
-    wanted = Teacher(teacher, names, threads).answer([samples[0]])
-    found = trainer.peek(samples[0], names)
+    few = [samples[0], samples[1]] if trainer.joined else [samples[0]]
+    alone = Teacher(teacher, names, threads)
+    wanted, found = join([alone.answer([feed]) for feed in few]), trainer.peek(join(few), names)
     spreads = {name: matching.spread(wanted[name]) for name in found}
     good = [name for name, spread in spreads.items() if _explains(found[name], wanted[name], spread)]
     if not good:

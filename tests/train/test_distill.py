@@ -311,6 +311,16 @@ def test_tensors_inside_help_when_asked_for() -> None:
     assert error(found.model, teacher) < 0.1 * error(damaged(teacher), teacher)
 
 
+def test_tensors_inside_whose_first_axis_is_not_the_batch_are_left_out() -> None:
+    teacher = model(f"""g (float[n,6] x) => (float[n,4] y) <float[6,12] w1 = {{{W1}}}, float[12,4] w2 = {{{W2}}},
+        int64[1] first = {{0}}> {{
+        u = Unsqueeze(x, first) a = MatMul(u, w1) s = Squeeze(a, first) c = Relu(s) y = MatMul(c, w2) }}""")
+    student = damaged(teacher)
+    assert set(prepare(student, teacher, data(), QUICK, 0, 1).inside) == {"s", "c"}
+    found = distill(student, teacher, data(), QUICK)
+    assert found.after.loss < 0.3 * found.before.loss
+
+
 def test_labels_pull_the_answers_towards_them() -> None:
     teacher = network()
     labels = np.full(64, 2)
