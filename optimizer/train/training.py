@@ -12,6 +12,7 @@ model whose file fixes the batch at 1 still trains in batches wherever its graph
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -80,7 +81,7 @@ class Score:
         """Whether fewer answers are the teacher's than of `other`, by more than chance (a sign test, McNemar 1947)."""
         own, others = np.array(self.alike, bool), np.array(other.alike, bool)
         lost, won = int((others & ~own).sum()), int((own & ~others).sum())
-        return lost - won > CLEAR * (lost + won) ** 0.5
+        return lost - won > CLEAR * math.sqrt(lost + won)
 
 
 @dataclasses.dataclass
