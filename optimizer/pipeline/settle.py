@@ -70,11 +70,18 @@ def _in_time(work: Calibration, step: Prune, wanted: float) -> Found:
     try:
         expected, measured = shares.by_latency(lambda share: _relative_time(work, step, share), wanted)
     except BoundMissed as missed:
-        stuck = sum(float(one.times[0]) for one in work.table.values() if len(one.loads) == 1)
-        raise BoundMissed(f"{missed}; {stuck:.0%} of the time is in layers of which nothing can go") from missed
+        raise BoundMissed(f"{missed}; {_why(work, wanted)}") from missed
     found = carry_out(work, dataclasses.replace(step, latency=expected))
     note = f"{measured:.3f} of the original's time, as measured; the table of its layers said {expected:.3f}"
     return dataclasses.replace(found, steps=(*found.steps, note))
+
+
+def _why(work: Calibration, wanted: float) -> str:
+    """What keeps a time from being met: too little can go, or it takes less before anything does."""
+    if (whole := _raced(work, work.about.clean)) < wanted:
+        return f"with nothing removed, clean-up alone leaves {whole:.2f} of the time: ask for a smaller share"
+    stuck = sum(float(one.times[0]) for one in work.table.values() if len(one.loads) == 1)
+    return f"{stuck:.0%} of the time is in layers of which nothing can go"
 
 
 def _relative_time(work: Calibration, step: Prune, share: float) -> float | None:
@@ -87,6 +94,11 @@ def _relative_time(work: Calibration, step: Prune, share: float) -> float | None
         return None
     shapes.infer(model)
     work.progress.stage(f"timing what should take {share:.0%}")
+    return _raced(work, model)
+
+
+def _raced(work: Calibration, model: ir.Model) -> float:
+    """The share of the original's time that `model` takes."""
     about = work.about
     return 1 / common.race(about.model, [model], about.samples, work.run, _SEARCH_SECONDS).latencies[0].speedup
 

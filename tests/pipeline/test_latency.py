@@ -41,3 +41,12 @@ def test_a_time_that_cannot_be_met_is_refused_with_what_nothing_can_go_of(path: 
     with pytest.raises(BoundMissed, match="of which nothing can go"):
         prune(path, Prune(latency=0.05), Run())
     assert not path.with_name("net.pruned.onnx").exists()
+
+
+def test_a_time_that_clean_up_alone_undercuts_is_refused_with_that_reason(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(settle, "_raced", lambda work, model: 0.5)
+    with pytest.raises(BoundMissed, match=r"nearest is 0.50; .*clean-up alone leaves 0.50 of the time"):
+        prune(path, Prune(latency=0.7), Run())
+    assert not path.with_name("net.pruned.onnx").exists()
