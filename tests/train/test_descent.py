@@ -12,10 +12,9 @@ from optimizer.train.descent import Descent  # noqa: E402
 @pytest.mark.parametrize("kind", ["adamw", "sgd"])
 def test_the_steps_are_those_of_torch(kind: str) -> None:
     generator = torch.Generator().manual_seed(0)
-    own = torch.randn(3, 4, generator=generator)
-    own = (
-        own / own.square().mean().sqrt()
-    ).requires_grad_()  # of size 1, where a share is what torch takes the rate for
+    start = torch.randn(3, 4, generator=generator)
+    # Of size 1 a share is what torch takes the rate for.
+    own = (start / start.square().mean().sqrt()).requires_grad_()
     other = own.detach().clone().requires_grad_()
     decay = 0.1 if kind == "adamw" else 0.0
     descent = Descent(torch, kind, {"w": own}, {"w"}, decay)

@@ -305,10 +305,23 @@ def test_a_run_that_has_time_enough_does_the_same_whatever_the_clock_says(monkey
     assert bounded.history == free.history
 
 
-def test_tensors_inside_help_when_asked_for() -> None:
+@pytest.mark.parametrize("features", [0.0, 1.0, 3.0])
+def test_tensors_inside_count_as_much_as_was_asked_beside_the_outputs(features: float) -> None:
+    samples = data(24)
+    step = dataclasses.replace(QUICK, features=features)
+    trainer = prepare(damaged(network()), network(), samples, step, 0, 1)
+    with torch.no_grad():
+        whole = float(trainer.loss(list(trainer.groups(samples, range(24), None))))
+    judged = trainer.score(samples).loss
+    assert judged > 0
+    assert whole == pytest.approx((1 + features) * judged, rel=1e-4)
+
+
+def test_tensors_inside_become_the_teachers() -> None:
     teacher = network()
-    found = distill(damaged(teacher), teacher, data(), dataclasses.replace(QUICK, features=1.0))
-    assert error(found.model, teacher) < 0.1 * error(damaged(teacher), teacher)
+    student = damaged(teacher)
+    found = distill(student, teacher, data(), dataclasses.replace(QUICK, features=1.0))
+    assert error(found.model, teacher) < 0.1 * error(student, teacher)
 
 
 def test_tensors_inside_whose_first_axis_is_not_the_batch_are_left_out() -> None:
