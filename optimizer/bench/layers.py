@@ -18,6 +18,7 @@ import onnx_ir as ir
 from optimizer.model import cost, shapes
 from optimizer.ops import macs
 from optimizer.runtime.profile import NodeTime
+from optimizer.runtime.told import tell
 
 _SUFFIX = re.compile(r"(_token_\d+|_nchwc|/\w*Fusion\w*|_\d+)$")
 _MULTIPLIES = re.compile(r"Conv|Gemm|MatMul|LSTM|GRU|RNN|Attention|Einsum")
@@ -37,6 +38,7 @@ class Layers:
 
     def __init__(self, model: ir.Model, dims: Mapping[str, int]) -> None:
         sized = model.clone()
+        tell(sized)
         shapes.infer(sized, dims)
         nodes = list(sized.graph.all_nodes())
         self._nodes = {node.name: node for node in nodes if node.name}

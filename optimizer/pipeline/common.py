@@ -29,6 +29,7 @@ from optimizer.recipe import Recipe, Run, Step, text
 from optimizer.report.records import Accuracy, Change, GateResult, Latency, Result
 from optimizer.runtime import machine, stats, timing
 from optimizer.runtime.session import Options, open_session
+from optimizer.runtime.told import tell
 
 _NO_DATA = (
     "no --data given: ranges and accuracy come from synthetic inputs and may be far off on real ones; "
@@ -105,6 +106,7 @@ def prepare(path: Path, model: ir.Model, run: Run) -> Subject:
         raise DataError(f"{samples.source}: no samples in it; give at least one")
     session.run(samples[0])
     ready = model.clone()
+    tell(ready)
     notes = cleanup.clean(ready)
     name_nodes(ready)
     shapes.infer(ready)

@@ -13,6 +13,7 @@ from optimizer.prune import prepare
 from optimizer.prune.groups import Axes, Group, analyse
 from optimizer.prune.sizes import Sizes
 from optimizer.report.records import SCHEMA_VERSION, FrozenAxis, to_json
+from optimizer.runtime.told import tell
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,6 +50,7 @@ class Inspection:
 def inspect(path: Path | str) -> Inspection:
     """Analyse the model at `path`; nothing is run. Raises `UserError`."""
     model = io.load(path)
+    tell(model)
     cleanup.clean(model)
     axes = analyse(prepare.prepare(model))
     sizes = Sizes(axes)

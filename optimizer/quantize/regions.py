@@ -6,8 +6,8 @@ that is then scaled, and ends at products by constant weights that take up ``s``
     producer    Conv, Gemm, MatMul (weight and bias), LayerNormalization, RMSNormalization, BatchNormalization (gain and
                 shift), a Mul by a constant per channel (the gain of a norm that the exporter spelled out)
     inside      Relu, LeakyRelu, PReLU, Identity, Dropout; pooling; Reshape, Transpose, Flatten, Squeeze, Unsqueeze;
-                Mul by, or MatMul from the left by, a value outside (gates, attention over values); Add or Sub of a
-                constant, which takes up ``1 / s`` too; Clip to [0, high], within a bound on s
+                Mul by, or MatMul from the left by, a value outside (gates, attention over values, as one node too);
+                Add or Sub of a constant, which takes up ``1 / s`` too; Clip to [0, high], within a bound on s
     consumer    Conv, Gemm or MatMul that reads it first and has a constant weight
 
 Anything else that reads such a value, a graph output among them, or a weight that other nodes read too, and there is
@@ -30,6 +30,7 @@ import onnx_ir as ir
 from optimizer.model.passes.edit import array, get
 from optimizer.model.ports import Array
 from optimizer.ops import int8
+from optimizer.ops.parameters import MS
 
 Shapes = Mapping[str, tuple[int, ...]]
 VIEWS = frozenset({"Reshape", "Flatten", "Squeeze", "Unsqueeze"})
@@ -103,14 +104,6 @@ def _producer(node: ir.Node) -> tuple[Array, list[Slot]] | None:
     return ids, given
 
 
-def _conv(node: ir.Node) -> tuple[int, dict[int, int]] | None:
-    return 1, {1: 0, 2: 0}
-
-
-def _gemm(node: ir.Node) -> tuple[int, dict[int, int]] | None:
-    return 1, {1: 0 if int8.attribute(node, "transB", 0) else 1, 2: -1}
-
-
 def _matmul(node: ir.Node) -> tuple[int, dict[int, int]] | None:
     weight = array(get(node, 1))
     return (-1, {1: 1}) if weight is not None and weight.ndim == 2 else None
@@ -134,12 +127,12 @@ def _mul(node: ir.Node) -> tuple[int, dict[int, int]] | None:
 
 
 _PRODUCERS: dict[str, Callable[[ir.Node], tuple[int, dict[int, int]] | None]] = {
-    "Conv": _conv,
-    "Gemm": _gemm,
+    "Conv": lambda node: (1, {1: 0, 2: 0}),
+    "Gemm": lambda node: (1, {1: 0 if int8.attribute(node, "transB", 0) else 1, 2: -1}),
     "MatMul": _matmul,
     "LayerNormalization": _norm,
     "RMSNormalization": _norm,
-    "BatchNormalization": _conv,
+    "BatchNormalization": lambda node: (1, {1: 0, 2: 0}),
     "Mul": _mul,
 }
 """Per op: the axis of the output that holds the channels, and the axis of each constant input that does."""
@@ -163,7 +156,7 @@ class _Search:
             if value.is_graph_output() or (value.dtype not in (None, ir.DataType.FLOAT)):
                 return None
             for use in value.uses():
-                if use.node.domain or use.node.graph is not start.graph:
+                if (use.node.domain and not _attends(use.node)) or use.node.graph is not start.graph:
                     return None
                 after = self.through(use.node, use.idx, self.ids[value])
                 if after is None:
@@ -195,6 +188,8 @@ class _Search:
             return np.transpose(ids, list(order))
         if op == "Clip":
             return ids if index == 0 and self.clip(node) else None
+        if _attends(node):
+            return ids if index == 2 and ids.ndim == 3 and _only(ids, 2) else None
         if op == "MatMul":
             return _outer(node, ids) if index == 1 else None
         if op in ("Mul", "Add", "Sub", "Div"):
@@ -207,12 +202,10 @@ class _Search:
         axis = 1 if node.op_type in ("Conv", "Gemm") else ids.ndim - 1
         if not _only(ids, axis) or (node.op_type == "Gemm" and int8.attribute(node, "transA", 0)):
             return None
-        channels = ids.reshape(-1)
+        across = node.op_type == "Gemm" and int8.attribute(node, "transB", 0)
+        wide: Array | None = ids.reshape((1, -1) if across else (-1, 1))
         if node.op_type == "Conv":
-            wide = _conv_ids(node, weight.shape, channels)
-        else:
-            across = node.op_type == "Gemm" and int8.attribute(node, "transB", 0)
-            wide = channels.reshape((1, -1) if across else (-1, 1))
+            wide = _conv_ids(node, weight.shape, ids.reshape(-1))
         if wide is None or any(own not in (1, size) for own, size in zip(wide.shape, weight.shape, strict=True)):
             return None
         self.taken.append(Slot(node, 1, wide))
@@ -264,9 +257,15 @@ def _conv_ids(node: ir.Node, shape: tuple[int, ...], channels: Array) -> Array |
     assert isinstance(groups, int)
     if len(channels) != groups * shape[1]:
         return None
-    own: Array = channels.reshape(groups, shape[1])
+    own = channels.reshape(groups, shape[1])
     wide: Array = own if groups == 1 else np.repeat(own, shape[0] // groups, axis=0)
     return wide.reshape(*wide.shape, *(1,) * (len(shape) - 2))
+
+
+def _attends(node: ir.Node) -> bool:
+    """Whether this is the runtime's attention, without a bias or a cache."""
+    plain = len(node.outputs) == 1 and all(get(node, index) is None for index in (3, 6, 7))
+    return plain and (node.domain, node.op_type) == (MS, "MultiHeadAttention")
 
 
 def _outer(node: ir.Node, ids: Array) -> Array | None:

@@ -3,6 +3,8 @@
     HardSwish(x)                         HardSigmoid(x; 1/6, 1/2) * x        what ONNX Runtime makes of it at load, too
     Swish(x; a), QuickGelu(x; a)         Sigmoid(x) * x                      for a = 1; joined again in float
     PRelu(x, slope)                      LeakyRelu(x; slope)                 for one slope
+    Attention(x, W, b, mask) of the      MultiHeadAttention(x Wq + bq, x Wk + bk, x Wv + bv, mask)
+    runtime's own                        for constant W and b, without a cache and rotary positions
 
 Only in the main graph: in bodies nothing becomes int8.
 """
@@ -10,6 +12,7 @@ Only in the main graph: in bodies nothing becomes int8.
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import accumulate
 
 import numpy as np
 import onnx_ir as ir
@@ -63,9 +66,48 @@ def _prelu(editor: Editor, node: ir.Node) -> ir.Value | None:
     return editor.insert(node, "LeakyRelu", [node.inputs[0]], {"alpha": float(slope.reshape(-1)[0])})
 
 
+def _attention(editor: Editor, node: ir.Node) -> ir.Value | None:
+    """Products of their own for queries, keys and values; what follows is one kernel as before."""
+    weight, bias = array(get(node, 1)), array(get(node, 2))
+    if weight is None or weight.ndim != 2 or (bias is None and get(node, 2) is not None) or not _plain_attention(node):
+        return None
+    sizes = node.attributes.get_ints("qkv_hidden_sizes") or [weight.shape[1] // 3] * 3
+    edges, stem = list(accumulate(sizes, initial=0)), node.inputs[1].name if node.inputs[1] is not None else ""
+    parts = []
+    for letter, start, stop in zip("qkv", edges, edges[1:], strict=False):
+        part = editor.constant(weight[:, start:stop], f"{stem}_{letter}")
+        made = editor.insert(node, "MatMul", [node.inputs[0], part], stem=f"{node.outputs[0].name}_{letter}")
+        made.type = node.outputs[0].type
+        if bias is not None:
+            row = editor.constant(bias[start:stop], f"{stem}_{letter}_bias")
+            made = editor.insert(node, "Add", [made, row], like=made, stem=f"{node.outputs[0].name}_{letter}")
+        parts.append(made)
+    kept = {name: found.value for name, found in node.attributes.items() if name in _SHARED}
+    found = editor.insert(node, node.op_type, [*parts, None, get(node, 3), get(node, 5)], kept)
+    maker = found.producer()
+    assert maker is not None
+    maker.domain, maker.op_type = "com.microsoft", "MultiHeadAttention"
+    return found
+
+
+_SHARED = ("num_heads", "mask_filter_value", "scale", "unidirectional")
+"""Attributes that mean the same in both forms."""
+
+
+def _plain_attention(node: ir.Node) -> bool:
+    """Whether this is attention without a cache and rotary positions, with a mask that both forms read alike."""
+    cached = any(get(node, index) is not None for index in (4, 6)) or any(value.uses() for value in node.outputs[1:])
+    x, mask = node.inputs[0], get(node, 3)
+    shape, sizes = (None, None) if x is None or mask is None else (mask.shape, x.shape)
+    lengths = shape is not None and len(shape) == 1
+    alike = mask is None or (shape is not None and (not lengths or (sizes is not None and shape[0] == sizes[0])))
+    return not cached and alike and not node.attributes.get_int("do_rotary", 0)
+
+
 _REWRITES: dict[tuple[str, str], Rewrite] = {
     ("", "HardSwish"): _hard_swish,
     ("", "Swish"): _swish,
     ("com.microsoft", "QuickGelu"): _swish,
+    ("com.microsoft", "Attention"): _attention,
     ("", "PRelu"): _prelu,
 }

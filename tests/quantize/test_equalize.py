@@ -9,11 +9,13 @@ import onnx_ir as ir
 import pytest
 
 from optimizer.calibrate.observers import Channels
-from optimizer.model import io
+from optimizer.model import io, shapes
 from optimizer.pipeline import quantize as pipeline
 from optimizer.quantize import equalize, groups, regions, statistics
 from optimizer.quantize.equalize import Scaling
 from optimizer.recipe import Quantize, Run
+from optimizer.runtime.session import open_session
+from optimizer.runtime.told import tell
 from tests.quantize.nets import Array, build, evaluate, feeds, normal
 
 ARRAYS = {
@@ -110,6 +112,19 @@ def test_the_value_a_caller_gets_is_not_scaled() -> None:
 def test_every_head_of_attention_keeps_its_own_channels() -> None:
     (region,) = found(net(FOUND["attention"]))
     assert region.taken[0].ids.ravel().tolist() == list(range(8))
+
+
+def test_the_values_of_attention_as_one_node_can_be_scaled() -> None:
+    text = "vv = MatMul(x, m)  va = Add(vv, k)  o = com.microsoft.MultiHeadAttention <num_heads = 2> (u, x, va)"
+    model = net((ROWS, f"{text}  y = MatMul(o, n)"))
+    model.opset_imports["com.microsoft"] = 1
+    tell(model)
+    shapes.infer(model)
+    assert [region.values for region in found(model)] == [("vv", "va", "o")]
+    other, feed = scaled(model), feeds(model, 1)[0]
+    one, two = (open_session(each).run(feed)[0] for each in (model, other))
+    np.testing.assert_allclose(two, one, rtol=1e-4, atol=1e-4)
+    assert not found(net((ROWS, f"{text.replace('(u, x, va)', '(va, x, u)')}  y = MatMul(o, n)")))
 
 
 def test_a_bound_keeps_channels_that_reach_it_and_lets_others_grow_up_to_it() -> None:
