@@ -20,12 +20,14 @@ def place(
     path: Path,
     step: Quantize,
     run: Run,
+    patience: float | None = None,
     *,
     alone: AbstractContextManager[None],
     progress: Progress | None = None,
     memory: Memory | None = None,
 ) -> Quantize:
-    """The step that does untimed what `step` decides here, timing inside `alone`. Raises what `quantize` raises."""
+    """The step that does untimed what `step` decides here, timing inside `alone` for `patience` times as long as
+    usual, briefly if that is None. Raises what `quantize` raises."""
     about = in_float32(common.prepare(path, float_model(path), run))
-    work = Work(about, step, run, progress or Silent(), memory, Timing(alone, _HASTE))
+    work = Work(about, step, run, progress or Silent(), memory, Timing(alone, _HASTE if patience is None else patience))
     return work.choose()[0].candidate.decided(step)

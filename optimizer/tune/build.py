@@ -47,17 +47,20 @@ class Builder:
         self.source, self.identity, self.run, self.cache, self.host = source, identity, run, cache, host
         self.memory = Memory()
 
-    def settle(self, recipe: Recipe, work: Path, progress: Progress | None = None) -> Recipe:
-        """`recipe` with what it leaves to timing decided, in the folder `work`. Raises what its steps raise."""
+    def settle(
+        self, recipe: Recipe, work: Path, progress: Progress | None = None, patience: float | None = None
+    ) -> Recipe:
+        """`recipe` with what it leaves to timing decided, in the folder `work`; briefly, unless `patience` says for how
+        many times as long as usual. Raises what its steps raise."""
         last = recipe[-1]
         if not isinstance(last, Quantize) or not last.measure:
             return recipe
-        content = key(self.key(recipe), self.host)
+        content = key(self.key(recipe), self.host, *(() if patience is None else (patience,)))
         folder = work / content
         if not self.cache.fetch(content, folder):
             folder.mkdir()
             before = self.build(recipe[:-1], work, progress).path
-            placed = place(before, last, self.run, progress=progress, memory=self.memory, alone=alone())
+            placed = place(before, last, self.run, patience, progress=progress, memory=self.memory, alone=alone())
             (folder / STEP).write_text(toml.text((placed,)), encoding="utf-8")
             self.cache.store(content, folder)
         return (*recipe[:-1], *toml.parse((folder / STEP).read_text(encoding="utf-8")))

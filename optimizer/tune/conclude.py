@@ -1,9 +1,4 @@
-"""The end of a search: the front, the best of it once more, and what is written.
-
-The best few of the front are timed against each other in one race, longer than in their trials. In the order of the
-objective each is then judged on the final part of the samples, which nothing was chosen by; the first that keeps to
-the bound there is written. With `latency` as the objective, a model that the race shows slower is never written.
-"""
+"""The end of a search: the front, the best of it (`finals`), and what is written."""
 
 from __future__ import annotations
 
@@ -13,55 +8,50 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import onnx_ir as ir
-
 from optimizer.errors import BoundMissed
 from optimizer.model import io, shapes
 from optimizer.pipeline import common
 from optimizer.pipeline.common import Progress
 from optimizer.recipe import config, toml
-from optimizer.report.records import Change, Latency, Result, to_json
+from optimizer.report.records import Change, Result, to_json
+from optimizer.tune import finals, manifest
 from optimizer.tune import front as fronts
-from optimizer.tune import manifest
 from optimizer.tune import trial as trials
+from optimizer.tune.finals import Finalist
 from optimizer.tune.front import Point
+from optimizer.tune.interrupts import Stop
 from optimizer.tune.judge import Verdict
-from optimizer.tune.race import race
 from optimizer.tune.study import Study
 from optimizer.tune.trial import Bench
 
-FINALISTS = 6
-SECONDS = 2.0
-"""Of the last race, for each finalist."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Finalist:
-    """One of the best, built again."""
-
-    point: Point
-    path: Path
-    model: ir.Model
-    latency: Latency
-
 
 def conclude(
-    bench: Bench, study: Study, target: Path, recipe: Path, progress: Progress, *, interrupted: bool
+    bench: Bench, study: Study, target: Path, recipe: Path, progress: Progress, stop: Stop, *, interrupted: bool
 ) -> Result:
     """Write the best model found, and its recipe. Raises `BoundMissed` if there is none within the bound."""
-    records = study.records()
-    points = [point for number, record in enumerate(records) if (point := trials.point(number, record)) is not None]
-    best = fronts.front(points)
+    records = list(study.records())
+    best = fronts.front(points := _points(records))
     if not best:
         raise BoundMissed(_none_holds(bench, points, records))
+    if bench.settings.objective == "latency" and not interrupted:
+        first = fronts.ranked(best, bench.settings.objective)[0]
+        records += finals.placed_anew(bench, records, first, progress, stop)
+        best = fronts.front(points := _points(records))
     with tempfile.TemporaryDirectory(prefix="optimize-") as work:
-        chosen, verdict = _best_that_holds(bench, fronts.ranked(best, bench.settings.objective), Path(work), progress)
+        entered = finals.lots(points, best, bench.settings.objective)
+        chosen, verdict, timed = finals.best_that_holds(bench, entered, Path(work), progress)
+        if bench.settings.objective == "latency":
+            best = finals.retimed(points, timed, chosen)
         result = _describe(bench, chosen, verdict, best, records, recipe, interrupted)
         if bench.settings.front is not None:
             _write_front(bench, best, bench.settings.front, Path(work), result)
         size = _write(bench, chosen.point, chosen.path, target, recipe, result)
     study.wrote(target, recipe)
     return dataclasses.replace(result, output=str(target), size_bytes=Change(result.size_bytes.before, size))
+
+
+def _points(records: Sequence[dict[str, Any]]) -> list[Point]:
+    return [point for number, record in enumerate(records) if (point := trials.point(number, record)) is not None]
 
 
 def check_targets(study: Study, target: Path, folder: Path | None, *, force: bool) -> Path:
@@ -73,48 +63,6 @@ def check_targets(study: Study, target: Path, folder: Path | None, *, force: boo
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
     return recipe
-
-
-def _best_that_holds(bench: Bench, points: Sequence[Point], work: Path, progress: Progress) -> tuple[Finalist, Verdict]:
-    """The first, in the objective's order, that keeps to the bound on the final samples; a few are timed together."""
-    missed: list[Verdict] = []
-    lot = FINALISTS if bench.settings.objective == "latency" else 1
-    for first in range(0, len(points), lot):
-        progress.stage("timing the best against each other")
-        finalists = _finalists(bench, points[first : first + lot], work)
-        progress.stage("judging on samples that no choice depends on")
-        for one in finalists:
-            verdict = bench.judge.judge(one.model, bench.parts.final)
-            if verdict.holds:
-                return one, verdict
-            missed.append(verdict)
-    raise BoundMissed(_not_confirmed(bench, missed))
-
-
-def _finalists(bench: Bench, points: Sequence[Point], work: Path) -> list[Finalist]:
-    """The points' models, timed; in the objective's order."""
-    paths = [bench.builder.build(toml.parse(point.steps), work).path for point in points]
-    models = [io.load(path) for path in paths]
-    latencies = race(bench.about.model, models, bench.parts.choosing, bench.run, SECONDS * len(models))
-    found = [Finalist(*one) for one in zip(points, paths, models, latencies, strict=True)]
-    if bench.settings.objective == "size":
-        return found
-    able = [one for one in found if one.latency.verdict != "slower"]
-    return sorted(able, key=lambda one: (-round(one.latency.speedup, 2), one.point.size))
-
-
-def _not_confirmed(bench: Bench, missed: Sequence[Verdict]) -> str:
-    if not missed:
-        return "no recipe within the bound is as fast as the original here; no model was written"
-    nearest = min(missed, key=lambda verdict: verdict.violation)
-    return (
-        f"what kept to the bound on the samples it was chosen by does not on {len(bench.parts.final)} others: "
-        f"{_fall(nearest)}; no model was written (more --data makes the choice surer)"
-    )
-
-
-def _fall(verdict: Verdict) -> str:
-    return f"{verdict.accuracy.metric} may fall by {verdict.risk.upper:.4f}, and {verdict.bound:.4f} is allowed at most"
 
 
 def _none_holds(bench: Bench, points: Sequence[Point], records: Sequence[dict[str, Any]]) -> str:

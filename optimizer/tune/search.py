@@ -2,8 +2,8 @@
 
     samples -> parts; guesses and samplers -> trials (`worker`) -> front -> the best, judged once more -> written
 
-The last step is the only one that sees the final part of the samples. The points of the front are raced against each
-other, and the first in the objective's order that keeps to the bound there is written, with its recipe beside it.
+The last step (`finals`) is the only one that sees the final part of the samples: what came near the best is raced
+anew, and the first in the objective's order that keeps to the bound there is written, with its recipe beside it.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def tune(
             interrupted = work(partial(carry_out, bench), settings, study, progress, others, stop)
             crew.wait(interrupted=interrupted)
         with common.reporting("tune", bench.about, run, f"--max-drop {settings.max_drop:.2%}"):
-            return conclude.conclude(bench, study, target, recipe, progress, interrupted=interrupted)
+            return conclude.conclude(bench, study, target, recipe, progress, stop, interrupted=interrupted)
 
 
 def check(settings: Tune, run: Run) -> None:

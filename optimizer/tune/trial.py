@@ -54,23 +54,27 @@ class Bench:
     builder: Builder
 
 
-def carry_out(bench: Bench, params: Params, known: Sequence[dict[str, Any]], progress: Progress) -> dict[str, Any]:
-    """The record of a trial. `known` are the records of the trials before."""
+def carry_out(
+    bench: Bench, params: Params, known: Sequence[dict[str, Any]], progress: Progress, patience: float | None = None
+) -> dict[str, Any]:
+    """The record of a trial. `known` are the records of the trials before; `patience` as `Builder.settle` takes it."""
     began = time.monotonic()
     record = {"params": dict(params), "recipe": text(recipe(params))}
     try:
-        found = _found(bench, params, known, progress)
+        found = _found(bench, params, known, progress, patience)
     except MISHAPS as error:
         found = {"stopped": f"{type(error).__name__}: {error}"}
     return {**record, **found, "seconds": round(time.monotonic() - began, 2)}
 
 
-def _found(bench: Bench, params: Params, known: Sequence[dict[str, Any]], progress: Progress) -> dict[str, Any]:
+def _found(
+    bench: Bench, params: Params, known: Sequence[dict[str, Any]], progress: Progress, patience: float | None
+) -> dict[str, Any]:
     """What there is to know of a recipe: what is known already, and the rest found out."""
     if (why := hopeless(params, known)) is not None:
         return {"stopped": why}
     with tempfile.TemporaryDirectory(prefix="optimize-") as work:
-        steps = bench.builder.settle(recipe(params), Path(work), progress)
+        steps = bench.builder.settle(recipe(params), Path(work), progress, patience)
         own = {"key": bench.builder.key(steps), "recipe": text(steps), "steps": toml.text(steps)}
         found = _same(known, "key", own["key"])
         if _whole(found, bench.settings):

@@ -12,7 +12,7 @@ from optimizer.pipeline import placing
 from optimizer.pipeline.common import Progress
 from optimizer.recipe import Run
 from optimizer.report.records import Result
-from optimizer.tune import conclude, search, trial
+from optimizer.tune import finals, search, trial
 from optimizer.tune.settings import Tune
 from tests.cli.runner import write_data, write_model
 
@@ -29,7 +29,8 @@ def made(folder: Path, samples: int = 16, **more: Any) -> Path:
 def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     """Races so short that they decide little."""
     monkeypatch.setattr(trial, "SECONDS", 0.1)
-    monkeypatch.setattr(conclude, "SECONDS", 0.3)
+    monkeypatch.setattr(finals, "SECONDS", 0.3)
+    monkeypatch.setattr(finals, "PATIENCE", 0.1)
     monkeypatch.setattr(placing, "_HASTE", 0.1)
 
 
