@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, Optional
@@ -53,6 +54,15 @@ Dims = Annotated[
 def say(text: str) -> None:
     """A message to the user, on stderr."""
     sys.stderr.write(text + "\n")
+
+
+def hold_numpy(threads: int) -> None:
+    """Let numpy, which must not be imported yet, use no more threads than asked for, unless the user says otherwise.
+
+    More of them wait for each other on a busy machine (1.8 times the CPU time, on two cores), and the bytes that are
+    written would depend on their number.
+    """
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", str(threads))
 
 
 def sizes(given: list[str] | None) -> tuple[tuple[str, int], ...]:

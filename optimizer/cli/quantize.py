@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import Annotated, Optional
 
 import typer
@@ -92,9 +91,7 @@ def quantize(
         "measure": not no_measure,
     }
     source, step, run = given.model(model), given.step(Quantize, fields), given.run(data, samples, seed, threads, dim)
-    # numpy reads this when it is imported. More threads than asked for wait for each other on a busy machine (1.8 times
-    # the CPU time, on two cores), and the bytes that are written would depend on their number.
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", str(run.threads))
+    options.hold_numpy(run.threads)
     from optimizer.pipeline import quantize as pipeline
 
     told.of(lambda progress: pipeline.quantize(source, step, run, output=output, force=force, progress=progress))

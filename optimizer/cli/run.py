@@ -49,6 +49,7 @@ def run(
         raise ConfigError(f'{where}: write one as [[steps]] with do = "quantize" under it')
     source, settings = given.model(model), given.run(data, samples, seed, threads, dim)
     target = output or given.config.output
+    options.hold_numpy(settings.threads)
     from optimizer.pipeline import run as pipeline
 
     steps = pipeline.unmeasured(given.config.steps) if no_measure else given.config.steps

@@ -56,6 +56,8 @@ def tune(
 ) -> None:
     """Search for the recipe (prune, train, quantize) that is best within a bound. Interrupt it and go on any time."""
     given, told = Given(context, config), outcome.of(as_json, quiet, report)
+    source, run = given.model(model), given.run(data, samples, seed, threads, dim)
+    options.hold_numpy(run.threads)
     from optimizer.tune.search import tune as search
     from optimizer.tune.settings import Tune
 
@@ -73,7 +75,6 @@ def tune(
         "cache": cache,
     }
     settings = given.step(Tune, fields)
-    source, run = given.model(model), given.run(data, samples, seed, threads, dim)
     try:
         told.of(lambda progress: search(source, settings, run, output=output, force=force, progress=progress))
     except KeyboardInterrupt:
