@@ -9,9 +9,11 @@ Nothing else knows their types, shapes or axes; and whoever loads the result fus
     QuickGelu                            x * sigmoid(alpha x)
     SkipLayerNormalization               Add (twice with a bias), LayerNormalization        from opset 17 on
     SkipSimplifiedLayerNormalization     Add, x / sqrt(mean(x^2) + epsilon) * gain
+    EmbedLayerNormalization              Gather of words, kinds and places, Add, LayerNormalization (from opset 17 on,
+                                         too); the mask's index is the sum of each row of the mask
 
 Refused, each left as it is: an activation that is not among those below, transposed batches, a rank that is not known
-where axes are swapped, a use of the normalization's mean or deviation.
+where axes are swapped, a use of the normalization's mean or deviation, a mask's index without a mask.
 """
 
 from __future__ import annotations
@@ -179,6 +181,29 @@ def _total(write: _Writer, bias: int) -> ir.Value | None:
     return total
 
 
+def _embed(write: _Writer, version: int) -> ir.Value | None:
+    ids, segments, words, places, kinds, gain, bias, mask, positions = (get(write.node, index) for index in range(9))
+    index, total = (*write.node.outputs[1:3], None, None)[:2]
+    counted = index is not None and (bool(index.uses()) or index.is_graph_output())
+    if version < _NORMALIZES or (counted and mask is None):
+        return None
+    if positions is None:
+        last, zero = write.constant(np.array([1], np.int64), "last"), write.constant(np.array([0], np.int64), "zero")
+        places = write("Slice", places, zero, write("Gather", write("Shape", ids), last), zero)
+    else:
+        places = write("Gather", places, positions)
+    found = write("Add", write("Gather", words, ids), places)
+    if kinds is not None and segments is not None:
+        found = write("Add", found, write("Gather", kinds, segments))
+    if index is not None and counted:
+        axis = write.constant(np.array([1], np.int64), "axis")
+        write.editor.replace(index, write("ReduceSum", mask, axis, keepdims=0))
+    if total is not None:
+        write.editor.replace(total, found)
+    epsilon = write.node.attributes.get_float("epsilon", 1e-12)
+    return write("LayerNormalization", found, gain, bias, axis=-1, epsilon=epsilon)
+
+
 _REWRITES: dict[str, Callable[[_Writer, int], ir.Value | None]] = {
     "FusedConv": _conv,
     "FusedGemm": _gemm,
@@ -189,4 +214,5 @@ _REWRITES: dict[str, Callable[[_Writer, int], ir.Value | None]] = {
     "QuickGelu": _quick_gelu,
     "SkipLayerNormalization": _skip_norm,
     "SkipSimplifiedLayerNormalization": _skip_simplified,
+    "EmbedLayerNormalization": _embed,
 }

@@ -65,6 +65,10 @@ CASES = {
 LEFT = {
     "an activation that is not known": (IMAGE, 'y = com.microsoft.FusedConv <activation = "Softplus"> (x, w)'),
     "a use of the mean": (ROWS, "n, mean = com.microsoft.SkipLayerNormalization(x, r, g, k)  y = Identity(mean)"),
+    "a mask's index without a mask": (
+        "int32[2,5] i",
+        'e, n = com.microsoft.EmbedLayerNormalization(i, "", w, w, "", k, k)  y = Cast <to = 1> (n)',
+    ),
     "batches that are transposed": (ROWS, "y = com.microsoft.FusedMatMul <transBatchA = 1> (x, r)"),
 }
 
@@ -119,3 +123,30 @@ def test_a_normalization_waits_for_the_opset_that_has_it() -> None:
     raised = model(ROWS, text, 14)
     assert "spelled out 1 operators that the runtime had fused" in cleanup.clean(raised)
     np.testing.assert_allclose(answers(raised), answers(model(ROWS, text, 14)), rtol=1e-4, atol=1e-4)
+
+
+TABLES = {"words": (9, 8), "places": (7, 8), "kinds": (2, 8), "g": (8,), "k": (8,)}
+EMBEDDED = {
+    "all of it": "e, n, s = EMBED(i, t, words, places, kinds, g, k, m)  c = Cast <to = 1> (n)  z = Add(e, s)",
+    "without kinds": 'e, n = EMBED(i, "", words, places, "", g, k, m)  c = Cast <to = 1> (n)  z = Identity(e)',
+    "with its own places": 'e, n = EMBED(i, t, words, places, kinds, g, k, "", p)  c = Cast <to = 1> (t)  z = Neg(e)',
+}
+
+
+@pytest.mark.parametrize("case", EMBEDDED)
+def test_an_embedding_is_spelled_out(case: str) -> None:
+    body = EMBEDDED[case].replace("EMBED", "com.microsoft.EmbedLayerNormalization <epsilon = 0.001> ")
+    ids = ", ".join(f"int32[2,5] {name}" for name in "itmp" if f" {name}" in body or f"({name}" in body)
+    header = '<ir_version: 8, opset_import: ["" : 17, "com.microsoft" : 1]>'
+    proto = onnx.parser.parse_model(f"{header} g ({ids}) => (float[2,5,8] z, float c) {{ {body} }}")
+    proto.graph.output[1].type.tensor_type.ClearField("shape")
+    rng = np.random.default_rng(0)
+    for name, shape in TABLES.items():
+        array = rng.standard_normal(shape).astype(np.float32)
+        proto.graph.initializer.extend([onnx.numpy_helper.from_array(array, name)] if name in body else [])
+    before, after = ir.from_proto(proto), ir.from_proto(proto)
+    assert spell_out(after) == 1
+    assert {node.domain for node in after.graph} == {""}
+    feed = {name: rng.integers(0, 2, (2, 5)).astype(np.int32) for name in "itmp" if f"int32[2,5] {name}" in ids}
+    for one, other in zip(open_session(before).run(feed), open_session(after).run(feed), strict=True):
+        np.testing.assert_allclose(other, one, rtol=1e-5, atol=1e-5)
