@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
-import numpy as np
 import onnx
 import pytest
 
@@ -17,24 +15,8 @@ from optimizer.pipeline.quantize import quantize
 from optimizer.quantize.existing import integer_nodes
 from optimizer.recipe import Bench, Prune, Quantize, Recipe, Run, parse
 from optimizer.report.records import Result
-from tests.cli.runner import write_data, write_model
 
 SMALLER = (Prune(macs=0.6, measure=False), Quantize(measure=False))
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("made")
-    write_model(folder / "net.onnx")
-    write_data(folder / "data.npz", 16, labels=np.arange(16) % 4)
-    return folder
-
-
-@pytest.fixture
-def folder(made: Path, tmp_path: Path) -> Path:
-    for file in made.iterdir():
-        shutil.copy(file, tmp_path)
-    return tmp_path
 
 
 def run(folder: Path, recipe: Recipe = SMALLER, **options: object) -> Result:

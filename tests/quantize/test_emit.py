@@ -6,76 +6,11 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
-from optimizer.quantize import emit, groups, static, statistics
+from optimizer.quantize import emit
 from optimizer.quantize.plan import Plan
-from optimizer.quantize.qparams import QParams
-from optimizer.quantize.weights import Settings
 from optimizer.runtime.session import open_session
-from tests.quantize.nets import Array, build, evaluate, feeds, noise, normal, ops, planned, quantized
-
-PLAIN = Settings(saturates=True, correct=False)
-I64 = np.int64
-IMAGE = "float[1,8,6,6] x"
-
-WEIGHTED: dict[str, tuple[str, str, dict[str, Array]]] = {
-    "Conv": (IMAGE, "y = Conv <pads = [1, 1, 1, 1]> (x, w, b)", {"w": normal(6, 8, 3, 3), "b": normal(6)}),
-    "Conv without bias": (IMAGE, "y = Conv(x, w)", {"w": normal(6, 8, 1, 1)}),
-    "Conv strided": (IMAGE, "y = Conv <strides = [2, 2]> (x, w, b)", {"w": normal(6, 8, 3, 3), "b": normal(6)}),
-    "Conv dilated": (IMAGE, "y = Conv <dilations = [2, 2]> (x, w)", {"w": normal(6, 8, 3, 3)}),
-    "Conv grouped": (IMAGE, "y = Conv <group = 2> (x, w, b)", {"w": normal(6, 4, 3, 3), "b": normal(6)}),
-    "Conv depthwise": (IMAGE, "y = Conv <group = 8> (x, w, b)", {"w": normal(8, 1, 3, 3), "b": normal(8)}),
-    "Conv 1-D": ("float[2,4,9] x", "y = Conv(x, w, b)", {"w": normal(6, 4, 3), "b": normal(6)}),
-    "Conv 3-D": ("float[1,4,5,5,5] x", "y = Conv(x, w, b)", {"w": normal(6, 4, 3, 3, 3), "b": normal(6)}),
-    "Gemm": ("float[3,8] x", "y = Gemm(x, w, b)", {"w": normal(8, 6), "b": normal(6)}),
-    "Gemm transB": ("float[3,8] x", "y = Gemm <transB = 1> (x, w, b)", {"w": normal(6, 8), "b": normal(6)}),
-    "Gemm without bias": ("float[3,8] x", "y = Gemm(x, w)", {"w": normal(8, 6)}),
-    "MatMul": ("float[2,3,8] x", "y = MatMul(x, w)", {"w": normal(8, 6)}),
-    "MatMul and bias": ("float[2,3,8] x", "a = MatMul(x, w) y = Add(b, a)", {"w": normal(8, 6), "b": normal(6)}),
-}
-OTHERS: dict[str, tuple[str, str, dict[str, Array]]] = {
-    "product": ("float[2,4,8] x, float[2,8,3] v", "y = MatMul(x, v)", {}),
-    "Add": ("float[3,4] x, float[3,4] v", "y = Add(x, v)", {}),
-    "Add broadcast": ("float[3,4] x, float[4] v", "y = Add(x, v)", {}),
-    "Add of a constant": ("float[3,4] x", "y = Add(c, x)", {"c": normal(4)}),
-    "Mul by itself": ("float[3,4] x", "y = Mul(x, x)", {}),
-    "Mul by a constant below zero": ("float[3,4] x", "y = Mul(x, c)", {"c": -np.abs(normal(4))}),
-    "Concat": ("float[2,4] x, float[2,3] v", "y = Concat <axis = 1> (x, v, c)", {"c": normal(2, 2)}),
-    "Sigmoid": ("float[3,4] x", "y = Sigmoid(x)", {}),
-    "Softmax": ("float[3,4] x", "y = Softmax(x)", {}),
-    "LeakyRelu": ("float[3,4] x", "y = LeakyRelu <alpha = 0.3> (x)", {}),
-    "HardSigmoid": ("float[3,40] x", "y = HardSigmoid(x)", {}),
-    "HardSigmoid steep": ("float[3,40] x", "y = HardSigmoid <alpha = 0.7, beta = 0.1> (x)", {}),
-    "AveragePool": (IMAGE, "y = AveragePool <kernel_shape = [3, 3], pads = [1, 1, 1, 1]> (x)", {}),
-    "GlobalAveragePool": (IMAGE, "y = GlobalAveragePool(x)", {}),
-    "MaxPool": (IMAGE, "y = MaxPool <kernel_shape = [3, 3], pads = [1, 1, 1, 1], strides = [2, 2]> (x)", {}),
-    "Resize": (IMAGE, 'y = Resize <mode = "nearest"> (x, "", s)', {"s": np.array([1, 1, 2, 2], np.float32)}),
-    "Transpose": (IMAGE, "y = Transpose <perm = [0, 2, 3, 1]> (x)", {}),
-    "Split": (IMAGE, "a, y, c = Split <axis = 1> (x, s)", {"s": np.array([1, 4, 3], I64)}),
-    "SiLU": ("float[3,4] x", "s = Sigmoid(x) y = Mul(x, s)", {}),
-}
-
-
-def net(ports: str, body: str, arrays: dict[str, Array], outputs: str = "y") -> ir.Model:
-    return build(f"g ({ports}) => ({outputs}) {{ {body} }}", arrays)
-
-
-def slack(model: ir.Model, feed: dict[str, Array], x: QParams, scales: float, step: float) -> float:
-    """The most that rounding x, the weights and y can shift one output of a weighted op.
-
-    |sum w x - sum w' x'| <= sum |w| s_x / 2 + sum |x'| s_w / 2 + s_x s_w / 2 (bias) + s_y / 2; the sums are what the
-    op itself makes of magnitudes.
-    """
-    bare = model.clone()
-    for value in bare.graph.initializers.values():
-        array = value.const_value.numpy() if value.const_value is not None else np.zeros(0)
-        value.const_value = ir.tensor(np.abs(array) if array.ndim > 1 else np.zeros_like(array), name=value.name)
-    halves = evaluate(bare, {"x": np.full_like(feed["x"], x.scale / 2)})[0]
-    for value in bare.graph.initializers.values():
-        array = value.const_value.numpy() if value.const_value is not None else np.zeros(0)
-        if array.ndim > 1:
-            value.const_value = ir.tensor(np.full_like(array, scales / 2), name=value.name)
-    rounded = evaluate(bare, {"x": np.abs(feed["x"]) + x.scale})[0]
-    return float(np.max(halves) + np.max(rounded)) + x.scale * scales + step / 2
+from tests.quantize.emitted import IMAGE, OTHERS, PLAIN, WEIGHTED, net, slack
+from tests.quantize.nets import evaluate, feeds, noise, normal, ops, planned, quantized
 
 
 @pytest.mark.parametrize("name", WEIGHTED)
@@ -310,68 +245,3 @@ def test_a_name_that_emission_would_give_may_be_taken_already() -> None:
     model = net("float[3,4] x", body, arrays)
     for feed in feeds(model):
         assert noise(open_session(quantized(model)).run(feed)[0], evaluate(model, feed)[0]) < 0.05
-
-
-DYNAMIC: dict[str, tuple[str, str, dict[str, Array]]] = {
-    "MatMul": WEIGHTED["MatMul"],
-    "MatMul and bias": WEIGHTED["MatMul and bias"],
-    "MatMul, bias and Relu": (
-        "float[2,3,8] x", "a = MatMul(x, w) s = Add(a, b) y = Relu(s)", {"w": normal(8, 6), "b": normal(6)}
-    ),
-    "Gemm": WEIGHTED["Gemm"],
-    "Gemm and Relu": ("float[3,8] x", "a = Gemm(x, w, b) y = Relu(a)", {"w": normal(8, 6), "b": normal(6)}),
-    "Gemm transB": WEIGHTED["Gemm transB"],
-    "Gemm without bias": WEIGHTED["Gemm without bias"],
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("name", DYNAMIC)
-def test_the_dynamic_form_finds_the_range_of_each_run_itself(name: str) -> None:
-    model = net(*DYNAMIC[name])
-    names = [group.name for group in planned(model).groups]
-    int8 = quantized(model, dynamic=names, how=PLAIN)
-    assert ops(int8)["DynamicQuantizeLinear"] == 1
-    for scale in (1e-3, 1.0, 1e4):
-        for feed in feeds(model, 3, scale):
-            assert noise(evaluate(int8, feed)[0], evaluate(model, feed)[0]) < 0.02
-
-
-@pytest.mark.parametrize("name", DYNAMIC)
-def test_the_dynamic_form_does_not_saturate_whatever_the_range_of_a_run(name: str) -> None:
-    model = net(*DYNAMIC[name])
-    int8 = quantized(model, dynamic=[group.name for group in planned(model).groups], how=PLAIN)
-    for feed in feeds(model, 8, scale=0.5):
-        assert noise(open_session(int8).run(feed)[0], evaluate(model, feed)[0]) < 0.02
-
-
-def test_one_search_of_the_range_serves_all_dynamic_readers() -> None:
-    arrays = {"q": normal(8, 8), "k": normal(8, 8, seed=1), "v": normal(8, 8, seed=2)}
-    model = net("float[2,8] x", "a = MatMul(x, q) b = MatMul(x, k) c = MatMul(x, v)", arrays, "a, b, c")
-    int8 = quantized(model, dynamic=[group.name for group in planned(model).groups], how=PLAIN)
-    assert ops(int8)["DynamicQuantizeLinear"] == 1
-    for got, want in zip(evaluate(int8, feeds(model)[0]), evaluate(model, feeds(model)[0]), strict=True):
-        assert noise(got, want) < 0.02
-
-
-def test_a_dynamic_group_may_feed_a_static_one_and_the_other_way_round() -> None:
-    arrays = {"w": normal(8, 8), "v": normal(8, 8, seed=1), "u": normal(8, 8, seed=2)}
-    model = net("float[2,8] x", "a = MatMul(x, w) b = MatMul(a, v) y = MatMul(b, u)", arrays)
-    names = [group.name for group in planned(model).groups]
-    for dynamic in (names[:1], names[1:2], names[2:], names[::2], names):
-        int8 = quantized(model, dynamic=dynamic, how=PLAIN)
-        for feed in feeds(model, 3):
-            assert noise(evaluate(int8, feed)[0], evaluate(model, feed)[0]) < 0.04
-
-
-@pytest.mark.parametrize("kept", [True, False], ids=["in int8", "left in float"])
-def test_an_average_far_smaller_than_what_it_is_of_runs(kept: bool) -> None:
-    """The runtime's kernel refuses scales that lie too far apart, and takes the place of a float one as well."""
-    text = """g (float[1,4,2,2] x) => (float[1,5] y) { t = Transpose <perm = [0, 1, 3, 2]> (x)
-      p = GlobalAveragePool(t) f = Flatten(p) y = Gemm(f, w) }"""
-    model = build(text, {"w": normal(4, 5)})
-    feed = {"x": np.tile(np.array([[1e6, -1e6], [1e-3, 0]], np.float32), (1, 4, 1, 1))}
-    split = groups.partition(model).groups
-    seen = statistics.gather(model, split, [feed])
-    chosen = [group for group in split if kept or group.op != "GlobalAveragePool"]
-    (got,) = open_session(emit.emit(model, static.plan(model, chosen, seen))).run(feed)
-    assert np.abs(got).max() < 1e6 / 127

@@ -19,7 +19,7 @@ from optimizer.errors import BoundMissed, ConfigError, OutputError  # noqa: E402
 from optimizer.model import io  # noqa: E402
 from optimizer.pipeline.finetune import finetune  # noqa: E402
 from optimizer.recipe import Finetune, Run  # noqa: E402
-from tests.train.test_distill import damaged, network  # noqa: E402
+from tests.train.learning import damaged, network  # noqa: E402
 
 QUICK = Finetune(epochs=20, lr=1e-2, batch=16, augment="none")
 

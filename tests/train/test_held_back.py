@@ -15,7 +15,7 @@ from optimizer.train.checkpoint import State  # noqa: E402
 from optimizer.train.distill import distill  # noqa: E402
 from optimizer.train.held_back import refuse_no_gain, split  # noqa: E402
 from optimizer.train.training import Score  # noqa: E402
-from tests.train.test_distill import damaged, data, network  # noqa: E402
+from tests.train.learning import damaged, data, network  # noqa: E402
 
 STATE = State(10, 1.0, 1e-3, best_step=10, best_loss=0.0, stale=0, nearest=0.0, straying=0, history=[], arrays={})
 

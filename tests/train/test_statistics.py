@@ -16,8 +16,8 @@ from optimizer.train.constants import constants  # noqa: E402
 from optimizer.train.distill import distill, prepare  # noqa: E402
 from optimizer.train.statistics import settled  # noqa: E402
 from tests.builders import model  # noqa: E402
-from tests.train.test_distill import QUICK, network, numbers  # noqa: E402
-from tests.train.test_distill import data as rows  # noqa: E402
+from tests.train.learning import QUICK, network, numbers  # noqa: E402
+from tests.train.learning import data as rows  # noqa: E402
 
 ONES = ", ".join(["1.0"] * 5)
 GRAPH = f"""g (float[n,3,6,6] x) => (float[n,4] y) <float[5,3,3,3] w = {{{numbers(5, 3, 3, 3)}}},
