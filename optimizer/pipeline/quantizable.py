@@ -19,6 +19,7 @@ from optimizer.pipeline.common import Subject
 from optimizer.quantize import half
 from optimizer.quantize.existing import integer_nodes, restorable, restore
 from optimizer.recipe import Quantize
+from optimizer.runtime.told import tell
 
 AUGMENTED = 10
 """Samples to calibrate on for each that is given, where they are augmented."""
@@ -48,6 +49,7 @@ def in_float32(about: Subject) -> Subject:
         return about
     ready = about.model.clone()
     functions.inline(ready)
+    tell(ready)
     shapes.infer(ready)
     restore(ready)
     first = [] if not stored else [f"restored {stored} weights that were kept as integers"]

@@ -26,13 +26,15 @@ ARRAYS = {
 }  # fmt: skip
 
 
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    model = build(FUSED, ARRAYS, opset=17)
+@pytest.fixture(params=["float", "float16"])
+def path(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
+    half = request.param == "float16"
+    arrays = {name: array.astype(np.float16) for name, array in ARRAYS.items()} if half else ARRAYS
+    model = build(FUSED.replace("float[", f"{request.param}["), arrays, opset=17)
     model.ir_version = 8
     model.opset_imports["com.microsoft"] = 1
     io.save(model, tmp_path / "fused.onnx")
-    np.savez(tmp_path / "data.npz", x=normal(16, 8, 32, seed=6))
+    np.savez(tmp_path / "data.npz", x=normal(16, 8, 32, seed=6).astype(np.float16 if half else np.float32))
     return tmp_path / "fused.onnx"
 
 

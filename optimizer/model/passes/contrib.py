@@ -63,7 +63,10 @@ class _Writer:
         return out
 
     def number(self, value: float) -> ir.Value:
-        return self.constant(np.array(value, np.float32), "number")
+        """A constant of the type that the fused node computes in."""
+        known = (one.dtype for one in (*self.node.outputs[:1], *self.node.inputs) if one is not None)
+        dtype = next(filter(None, known), ir.DataType.FLOAT)
+        return self.constant(np.array(value, dtype.numpy()), "number")
 
     def constant(self, content: Array, name: str) -> ir.Value:
         return self.editor.constant(content, f"{self.node.outputs[0].name}_{name}")
