@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import os
 import statistics
 import sys
 import tempfile
@@ -148,6 +149,7 @@ def fitted(found: Sequence[Cost], beat_: float) -> Load:
 def real(url: str, model: Path, data: str, workers: int) -> Real:
     """Accuracy-only trials of recipes that take about as long as each other, by so many processes."""
     name, spawn = f"real-{workers}", get_context("spawn")
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # as the command line does, for the processes that follow
     with tempfile.TemporaryDirectory() as cache:
         crew = [spawn.Process(target=work_through, args=(url, name, model, data, cache)) for _ in range(workers)]
         for member in crew:
