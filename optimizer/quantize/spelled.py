@@ -1,4 +1,4 @@
-"""Operators without an int8 kernel, spelled out in ones that have it; the same function, and in float the same speed.
+"""Operators without an int8 kernel, spelled out in ones that have it; the same function, in float as fast within 1%.
 
     HardSwish(x)                         HardSigmoid(x; 1/6, 1/2) * x        what ONNX Runtime makes of it at load, too
     Swish(x; a), QuickGelu(x; a)         Sigmoid(x) * x                      for a = 1; joined again in float
