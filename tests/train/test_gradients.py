@@ -61,8 +61,14 @@ FUSED = {
         y = com.microsoft.SkipSimplifiedLayerNormalization(x, s, w) }""",
     "Attention": """g (double[1,3,4] x, double[4,12] w, double[12] b) => (double[1,3,4] y) {
         y = com.microsoft.Attention<num_heads=2>(x, w, b) }""",
+    "Attention of uneven sizes": """g (double[1,3,4] x, double[4,10] w, double[10] b) => (double[1,3,2] y) {
+        y = com.microsoft.Attention<num_heads=2, qkv_hidden_sizes=[4, 4, 2]>(x, w, b) }""",
+    "causal Attention": """g (double[1,3,4] x, double[4,12] w, double[12] b) => (double[1,3,4] y) {
+        y = com.microsoft.Attention<num_heads=2, unidirectional=1>(x, w, b) }""",
     "MultiHeadAttention": """g (double[1,3,4] q, double[1,5,4] k, double[1,5,4] v) => (double[1,3,4] y) {
         y = com.microsoft.MultiHeadAttention<num_heads=2>(q, k, v) }""",
+    "causal MultiHeadAttention": """g (double[1,3,4] q, double[1,3,4] k, double[1,3,4] v) => (double[1,3,4] y) {
+        y = com.microsoft.MultiHeadAttention<num_heads=2, unidirectional=1>(q, k, v) }""",
     "EmbedLayerNormalization": """g (double[5,4] w, double[3,4] p, double[4] a, double[4] b) => (double[1,3,4] y)
         <int32[1,3] ids = {1, 4, 1}> { y, m = com.microsoft.EmbedLayerNormalization(ids, , w, p, , a, b) }""",
 }

@@ -45,8 +45,8 @@ def plain_attention(op: Op) -> Says:
 @rule("MultiHeadAttention", domain=MS)
 def multi_head(op: Op) -> Says:
     """q, k, v, bias, key padding mask, attention bias; caches and packed forms are refused."""
-    if not (op.has(1) and op.has(2)) or op.number("unidirectional", 0):
-        raise Refuse("keeps a cache or packs q, k, v")
+    if not (op.has(1) and op.has(2)):
+        raise Refuse("packs q, k, v")
     text = "~BT(hd), ~BS(hd), BS(he), +(hd+hd+he), _, ~BhTS, !, !, !, ! -> BT(he)"
     return attention(op, text, _size(op, 0) // op.number("num_heads", 1), {"num_heads": "h"})
 
@@ -54,8 +54,8 @@ def multi_head(op: Op) -> Says:
 @rule("Attention", domain=MS)
 def packed_attention(op: Op) -> Says:
     """x, w[in, q + k + v], bias, mask, cache (refused), attention bias."""
-    if op.number("do_rotary", 0) or op.number("unidirectional", 0):
-        raise Refuse("keeps a cache, rotates or is causal")
+    if op.number("do_rotary", 0):
+        raise Refuse("rotates dims")
     heads = op.number("num_heads", 1)
     sizes = op.numbers("qkv_hidden_sizes") or [_size(op, 1) // 3] * 3
     counts: dict[Place, str] = {"num_heads": "h"}

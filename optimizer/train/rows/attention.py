@@ -103,26 +103,36 @@ def _key_bias(at: Call, mask: Tensor, keys: int, low: float) -> Tensor:
 
 def fused_attention(at: Call, x: Tensor, w: Tensor, b: Tensor = None, mask: Tensor = None, past: Tensor = None,
                     bias: Tensor = None) -> Tensor:  # fmt: skip
-    if past is not None or at.flag("unidirectional") or at.flag("do_rotary") or at.has("qkv_hidden_sizes"):
-        raise at.refuse("it uses a cache, a causal mask, rotary positions or uneven sizes")
+    if past is not None or at.flag("do_rotary"):
+        raise at.refuse("it uses a cache or rotary positions")
     heads = at.integer("num_heads", 1)
     joined = x @ w if b is None else x @ w + b
-    q, k, v = (_heads(part, heads) for part in joined.chunk(3, -1))
-    total = _plus(_key_bias(at, mask, k.shape[2], at.real("mask_filter_value", -10000.0)), bias)
+    sizes = at.integers("qkv_hidden_sizes") or [w.shape[1] // 3] * 3
+    q, k, v = (_heads(part, heads) for part in joined.split(sizes, -1))
+    total = _seen(at, q, k, mask, bias)
     return _merge(_attend(at, q, k, v, at.real("scale", 0.0) or 1 / math.sqrt(q.shape[-1]), total))
 
 
 def multi_head(at: Call, q: Tensor, k: Tensor = None, v: Tensor = None, b: Tensor = None, mask: Tensor = None,
                bias: Tensor = None, *cache: Tensor) -> Tensor:  # fmt: skip
-    if k is None or v is None or k.ndim != 3 or any(part is not None for part in cache) or at.flag("unidirectional"):
-        raise at.refuse("it uses packed inputs, a cache or a causal mask")
+    if k is None or v is None or k.ndim != 3 or any(part is not None for part in cache):
+        raise at.refuse("it uses packed inputs or a cache")
     if b is not None:
         size_q, size_v = q.shape[-1], v.shape[-1]
         q, k, v = q + b[:size_q], k + b[size_q : 2 * size_q], v + b[-size_v:]
     heads = at.integer("num_heads", 1)
     q, k, v = _heads(q, heads), _heads(k, heads), _heads(v, heads)
-    total = _plus(_key_bias(at, mask, k.shape[2], at.real("mask_filter_value", -10000.0)), bias)
+    total = _seen(at, q, k, mask, bias)
     return _merge(_attend(at, q, k, v, at.real("scale", 0.0) or 1 / math.sqrt(q.shape[-1]), total))
+
+
+def _seen(at: Call, q: Tensor, k: Tensor, mask: Tensor, bias: Tensor) -> Tensor:
+    """What ONNX Runtime's forms add to the scores."""
+    low = at.real("mask_filter_value", -10000.0)
+    total = _plus(_key_bias(at, mask, k.shape[2], low), bias)
+    if at.flag("unidirectional"):
+        total = _plus(total, _causal(at, q.shape[2], k.shape[2], 0).clamp(min=low))
+    return total
 
 
 def _plus(a: Tensor, b: Tensor) -> Tensor:
