@@ -66,15 +66,8 @@ def _samples(model: ir.Model, session: Session, run: Run, first: Samples | None)
     if first is not None and first.synthetic:
         return dataclasses.replace(first, reader=_Converted(first, fit.Target.of(model)), indices=range(len(first)))
 
-    def runs(feed: Feed) -> bool:
-        try:
-            session.run(feed)
-        except DataError:
-            return False
-        return True
-
     return open_samples(
-        run.data, model, count=run.samples, seed=run.seed, images=run.images, dims=dict(run.dims), runs=runs
+        run.data, model, count=run.samples, seed=run.seed, images=run.images, dims=dict(run.dims), runs=session.accepts
     )
 
 

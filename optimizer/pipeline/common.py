@@ -24,7 +24,6 @@ from optimizer.data.spec import open_samples
 from optimizer.errors import BoundMissed, DataError
 from optimizer.model import cleanup, io, shapes
 from optimizer.model.cost import Cost
-from optimizer.model.ports import Feed
 from optimizer.recipe import Recipe, Run, Step, text
 from optimizer.report.records import Accuracy, Change, GateResult, Latency, Result
 from optimizer.runtime import machine, stats, timing
@@ -92,15 +91,8 @@ def prepare(path: Path, model: ir.Model, run: Run) -> Subject:
     """`subject` for a model that is loaded already."""
     session = open_session(model, Options(threads=run.threads))
 
-    def runs(feed: Feed) -> bool:
-        try:
-            session.run(feed)
-        except DataError:
-            return False
-        return True
-
     samples = open_samples(
-        run.data, model, count=run.samples, seed=run.seed, images=run.images, dims=dict(run.dims), runs=runs
+        run.data, model, count=run.samples, seed=run.seed, images=run.images, dims=dict(run.dims), runs=session.accepts
     ).seen(run.held_back, run.seed)
     if not len(samples):
         raise DataError(f"{samples.source}: no samples in it; give at least one")

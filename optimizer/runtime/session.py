@@ -88,6 +88,14 @@ class Session:
             raise DataError(f"ONNX Runtime cannot run the model on this input: {first_line(error)}") from error
         return found
 
+    def accepts(self, feed: Feed) -> bool:
+        """Whether the runtime can run the model on `feed`."""
+        try:
+            self.run(feed)
+        except DataError:
+            return False
+        return True
+
 
 class Remembering(Session):
     """A session that answers the same input a second time from memory, of which it uses `_MOST_KEPT` bytes."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -11,30 +10,15 @@ import onnx_ir as ir
 
 from optimizer.data.samples import Samples
 from optimizer.data.spec import open_samples
-from optimizer.errors import DataError
-from optimizer.model.ports import Feed
 from optimizer.runtime.session import open_session
 from tests import builders
 
 LIGHT = Path(onnx.__file__).parent / "backend" / "test" / "data" / "light"
 
 
-def probe(model: ir.Model) -> Callable[[Feed], bool]:
-    session = open_session(model)
-
-    def runs(feed: Feed) -> bool:
-        try:
-            session.run(feed)
-        except DataError:
-            return False
-        return True
-
-    return runs
-
-
 def drawn(model: ir.Model, count: int = 8, seed: int = 0, dims: dict[str, int] | None = None) -> Samples:
     """Samples of a model, each of which ONNX Runtime accepts."""
-    runs = probe(model)
+    runs = open_session(model).accepts
     samples = open_samples(None, model, count=count, seed=seed, dims=dims, runs=runs)
     assert samples.synthetic and all(runs(feed) for feed in samples)
     return samples

@@ -63,16 +63,7 @@ def head_to_head(
 def samples(model: Path, part: str, synthetic: bool) -> Samples:
     data = model.with_suffix(f".{part}.npz")
     real = data.exists() and not synthetic
-    session = open_session(model)
-
-    def runs(feed: dict[str, np.ndarray]) -> bool:
-        try:
-            session.run(feed)
-        except UserError:
-            return False
-        return True
-
-    return open_samples(data if real else None, io.load(model), runs=runs)  # type: ignore[arg-type]
+    return open_samples(data if real else None, io.load(model), runs=open_session(model).accepts)
 
 
 def ours(model: Path, calibration: Samples, output: Path) -> Path | str:

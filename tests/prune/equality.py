@@ -8,12 +8,10 @@ import numpy as np
 import onnx_ir as ir
 
 from optimizer.data.spec import open_samples
-from optimizer.errors import DataError
 from optimizer.model import shapes
-from optimizer.model.ports import Feed
 from optimizer.prune import groups, remove
 from optimizer.prune.groups import Axes, Bools
-from optimizer.runtime.session import Options, Session, open_session
+from optimizer.runtime.session import Options, open_session
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,19 +49,10 @@ def compare(model: ir.Model, share: float, seed: int = 0, lossy: bool = False) -
     remove.mask(axes, dropped, masked.graph)
     remove.remove(axes, dropped)
     sessions = [open_session(m, Options(level="basic")) for m in (model, removed, masked)]
-    feed = open_samples(None, model, count=1, seed=seed, runs=lambda feed: _runs(sessions[0], feed))[0]
+    feed = open_samples(None, model, count=1, seed=seed, runs=sessions[0].accepts)[0]
     before, one, other = (session.run(feed) for session in sessions)
     left, total = (sum(v.const_value.size for v in m.graph.initializers.values()) for m in (removed, model))
     return Outcome(removed, masked, _distance(one, other), _distance(before, other), 1 - left / total)
-
-
-def _runs(session: Session, feed: Feed) -> bool:
-    """Whether the model takes inputs of these sizes."""
-    try:
-        session.run(feed)
-    except DataError:
-        return False
-    return True
 
 
 def _distance(some: list[np.ndarray], others: list[np.ndarray]) -> float:
