@@ -31,6 +31,7 @@ from optimizer.tune.front import Point
 from optimizer.tune.interrupts import Stop
 from optimizer.tune.judge import Verdict
 from optimizer.tune.race import race
+from optimizer.tune.settings import Objective
 from optimizer.tune.space import recipe
 from optimizer.tune.trial import Bench
 
@@ -59,8 +60,8 @@ def placed_anew(
     """Records of the recipes of `best` and of the first trial with placement timed once more; only those within the
     bound whose model is new, and what there is of them when `stop` ends it."""
     found: list[dict[str, Any]] = []
-    wanted = [best.params, *(record["params"] for record in records[:1] if record.get("holds"))]
-    for params in (one for place, one in enumerate(wanted) if one not in wanted[:place]):
+    first = [record["params"] for record in records[:1] if record.get("holds") and record["params"] != best.params]
+    for params in (best.params, *first):
         last = recipe(params)[-1]
         if isinstance(last, Quantize) and last.measure:
             record: dict[str, Any] = {}
@@ -71,16 +72,15 @@ def placed_anew(
     return found
 
 
-def lots(points: Sequence[Point], best: Sequence[Point], objective: str) -> list[list[Point]]:
+def lots(points: Sequence[Point], best: Sequence[Point], objective: Objective) -> list[list[Point]]:
     """What runs against each other: first those near the fastest, then what else the front `best` holds."""
-    ranked = fronts.ranked(best, "size" if objective == "size" else "latency")
+    ranked = fronts.ranked(best, objective)
     if objective == "size":
         return [[point] for point in ranked]
-    models = {point.content: point for point in sorted(points, key=_time, reverse=True) if point.holds}
-    fastest = sorted(models.values(), key=_time)
+    fastest = sorted(fronts.models(points), key=_time)
     first = [point for point in fastest if _time(point) <= NEAR * _time(fastest[0])][:FINALISTS]
-    known = {point.content for point in first}
-    rest = [point for point in ranked if point.content not in known]
+    known = {point.number for point in first}
+    rest = [point for point in ranked if point.number not in known]
     return [first, *(rest[place : place + FINALISTS] for place in range(0, len(rest), FINALISTS))]
 
 
@@ -112,9 +112,8 @@ def retimed(points: Sequence[Point], timed: Sequence[Finalist], chosen: Finalist
     the races cannot tell apart, and faster ones may have missed the bound."""
     known = {one.point.number: 1 / one.latency.speedup for one in timed}
     now = [dataclasses.replace(point, time=known.get(point.number, point.time)) for point in points]
-    best = fronts.front(now)
-    more = [] if chosen.point.number in {point.number for point in best} else [chosen.point.number]
-    return sorted([*best, *(point for point in now if point.number in more)], key=lambda point: point.values)
+    shown = {point.number for point in fronts.front(now)} | {chosen.point.number}
+    return sorted((point for point in now if point.number in shown), key=lambda point: point.values)
 
 
 def _finalists(bench: Bench, points: Sequence[Point], work: Path) -> list[Finalist]:
@@ -125,7 +124,8 @@ def _finalists(bench: Bench, points: Sequence[Point], work: Path) -> list[Finali
     if bench.settings.objective == "size":
         return found
     able = sorted((one for one in found if one.latency.verdict != "slower"), key=_fastest)
-    near, far = _level(able), able[len(_level(able)) :]
+    near = _level(able)
+    far = able[len(near) :]
     if len(near) > 1:
         again = _raced(bench, [one.model for one in near], 2 * SECONDS)
         near = sorted((dataclasses.replace(a, latency=b) for a, b in zip(near, again, strict=True)), key=_fastest)

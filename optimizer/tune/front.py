@@ -47,11 +47,15 @@ def dominates(one: Sequence[float], other: Sequence[float]) -> bool:
 def front(points: Sequence[Point]) -> list[Point]:
     """The points within the bound that no other such point dominates, the best times (or sizes) first; of equal points,
     and of those that are one model (timed twice where two workers had it at once), the earliest."""
-    models = {point.content: point for point in sorted(points, key=lambda point: -point.number) if point.holds}
-    held = list(models.values())
+    held = models(points)
     best = [one for one in held if not any(dominates(other.values, one.values) for other in held)]
     unique = {point.values: point for point in sorted(best, key=lambda point: -point.number)}
     return sorted(unique.values(), key=lambda point: point.values)
+
+
+def models(points: Sequence[Point]) -> list[Point]:
+    """The points within the bound, one for each model: the earliest."""
+    return list({point.content: point for point in sorted(points, key=lambda one: -one.number) if point.holds}.values())
 
 
 def ranked(points: Sequence[Point], objective: Objective) -> list[Point]:

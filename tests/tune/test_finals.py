@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-import onnx_ir as ir
 import pytest
 
 from optimizer.pipeline.common import Silent
@@ -43,10 +42,14 @@ def test_the_rest_of_the_front_is_kept_for_when_none_of_those_holds() -> None:
     assert numbers(finals.lots(every, front(every), "latency")) == [[0], [1, 2]]
 
 
-def test_a_model_takes_part_once() -> None:
+def test_a_model_takes_part_and_is_shown_once_as_the_trial_that_found_it() -> None:
     one, other = points((0.51, 0.0, True), (0.5, 0.0, True))
     twins = [one, dataclasses.replace(other, content=one.content)]
-    assert len(finals.lots(twins, front(twins), "latency")[0]) == 1
+    assert numbers(finals.lots(twins, front(twins), "latency")) == [[0]]
+    chosen = finals.Finalist(one, Path(), mock.MagicMock(), latency(2.1))
+    assert [(point.number, round(1 / (point.time or 1), 1)) for point in finals.retimed(twins, [chosen], chosen)] == [
+        (0, 2.1)
+    ]
 
 
 def test_for_size_the_front_is_taken_in_its_order() -> None:
@@ -92,7 +95,7 @@ def test_what_a_race_cannot_tell_runs_once_more(
 def test_the_front_goes_by_the_last_times_and_has_what_was_chosen() -> None:
     every = points((0.5, 0.0, True), (0.51, 0.0, True), (0.9, -0.1, True))
     fast, chosen = (
-        finals.Finalist(point, Path(), ir.Model(ir.Graph([], [], nodes=[]), ir_version=8), latency(speedup))
+        finals.Finalist(point, Path(), mock.MagicMock(), latency(speedup))
         for point, speedup in zip(every, (1.9, 2.0), strict=False)
     )
     assert [point.number for point in finals.retimed(every, [fast, chosen], chosen)] == [1, 2]
