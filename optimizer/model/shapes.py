@@ -45,7 +45,8 @@ _STANDARD: dict[str, tuple[str, slice]] = {
 their inputs. Those that are a Cast give floats."""
 
 _ML, _SIMPLIFIED = "ai.onnx.ml", "SimplifiedLayerNormalization"
-_MADE_UP = re.compile(r"unk__\d+$")
+MADE_UP = re.compile(r"unk__\d+$")
+"""Names of sizes that inference made up; they say nothing outside of it."""
 _FAILURES = (onnx.shape_inference.InferenceError, RuntimeError, ValueError, TypeError)
 
 
@@ -198,7 +199,7 @@ def _merge(graph: ir.Graph, proto: onnx.GraphProto) -> None:
 def _forget_made_up(value: ir.Value) -> None:
     """Inference numbers the sizes it does not know; an older number would now mean another size."""
     if value.shape is not None and not value.shape.is_static():
-        value.shape = ir.Shape([None if _MADE_UP.match(str(dim)) else dim for dim in value.shape])
+        value.shape = ir.Shape([None if MADE_UP.match(str(dim)) else dim for dim in value.shape])
 
 
 def _refine(value: ir.Value, proto: onnx.TypeProto) -> None:

@@ -18,6 +18,8 @@ import numpy as np
 import onnx_ir as ir
 
 from optimizer.model.passes.edit import Editor, array, get, remove
+from optimizer.ops import int8
+from optimizer.ops.parameters import MS
 
 Rewrite = Callable[[Editor, ir.Node], "ir.Value | None"]
 
@@ -72,21 +74,20 @@ def _attention(editor: Editor, node: ir.Node) -> ir.Value | None:
     if weight is None or weight.ndim != 2 or (bias is None and get(node, 2) is not None) or not _plain_attention(node):
         return None
     sizes = node.attributes.get_ints("qkv_hidden_sizes") or [weight.shape[1] // 3] * 3
-    edges, stem = list(accumulate(sizes, initial=0)), node.inputs[1].name if node.inputs[1] is not None else ""
     parts = []
-    for letter, start, stop in zip("qkv", edges, edges[1:], strict=False):
-        part = editor.constant(weight[:, start:stop], f"{stem}_{letter}")
-        made = editor.insert(node, "MatMul", [node.inputs[0], part], stem=f"{node.outputs[0].name}_{letter}")
+    for letter, stop, size in zip("qkv", accumulate(sizes), sizes, strict=True):
+        own, stem = slice(stop - size, stop), f"{node.outputs[0].name}_{letter}"
+        part = editor.constant(weight[:, own], f"{stem}_weight")
+        made = editor.insert(node, "MatMul", [node.inputs[0], part], stem=stem)
         made.type = node.outputs[0].type
         if bias is not None:
-            row = editor.constant(bias[start:stop], f"{stem}_{letter}_bias")
-            made = editor.insert(node, "Add", [made, row], like=made, stem=f"{node.outputs[0].name}_{letter}")
+            made = editor.insert(node, "Add", [made, editor.constant(bias[own], f"{stem}_bias")], like=made, stem=stem)
         parts.append(made)
     kept = {name: found.value for name, found in node.attributes.items() if name in _SHARED}
-    found = editor.insert(node, node.op_type, [*parts, None, get(node, 3), get(node, 5)], kept)
+    found = editor.insert(node, "MultiHeadAttention", [*parts, None, get(node, 3), get(node, 5)], kept)
     maker = found.producer()
     assert maker is not None
-    maker.domain, maker.op_type = "com.microsoft", "MultiHeadAttention"
+    maker.domain = MS
     return found
 
 
@@ -96,18 +97,21 @@ _SHARED = ("num_heads", "mask_filter_value", "scale", "unidirectional")
 
 def _plain_attention(node: ir.Node) -> bool:
     """Whether this is attention without a cache and rotary positions, with a mask that both forms read alike."""
-    cached = any(get(node, index) is not None for index in (4, 6)) or any(value.uses() for value in node.outputs[1:])
     x, mask = node.inputs[0], get(node, 3)
-    shape, sizes = (None, None) if x is None or mask is None else (mask.shape, x.shape)
-    lengths = shape is not None and len(shape) == 1
-    alike = mask is None or (shape is not None and (not lengths or (sizes is not None and shape[0] == sizes[0])))
-    return not cached and alike and not node.attributes.get_int("do_rotary", 0)
+    cached = any(get(node, index) is not None for index in (4, 6)) or any(value.uses() for value in node.outputs[1:])
+    if cached or node.attributes.get_int("do_rotary", 0) != 0:
+        return False
+    if mask is None or (int8.rank(mask) or 0) > 1:
+        return True
+    # A vector of one length for each row is read by both forms, one of twice as many numbers by this form alone.
+    rows = [value.shape[0] for value in (mask, x) if value is not None and value.shape]
+    return len(rows) == 2 and rows[0] == rows[1] != ir.SymbolicDim(None)
 
 
 _REWRITES: dict[tuple[str, str], Rewrite] = {
     ("", "HardSwish"): _hard_swish,
     ("", "Swish"): _swish,
-    ("com.microsoft", "QuickGelu"): _swish,
-    ("com.microsoft", "Attention"): _attention,
+    (MS, "QuickGelu"): _swish,
+    (MS, "Attention"): _attention,
     ("", "PRelu"): _prelu,
 }

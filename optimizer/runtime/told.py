@@ -11,12 +11,11 @@ import re
 import onnx_ir as ir
 
 from optimizer.errors import ModelError
+from optimizer.model.shapes import MADE_UP
 from optimizer.runtime.session import Options, open_session
 
 _STANDARD = ("", "ai.onnx")
 _TENSOR = re.compile(r"tensor\((\w+)\)")
-_MADE_UP = re.compile(r"unk__\d+|\W*")
-"""Names of sizes that inference made up; they say nothing outside of it."""
 
 
 def tell(model: ir.Model) -> int:
@@ -46,4 +45,4 @@ def _untold(value: ir.Value, node: ir.Node) -> bool:
 
 
 def _size(size: int | str | None) -> int | str | None:
-    return None if isinstance(size, str) and _MADE_UP.fullmatch(size) else size
+    return None if MADE_UP.match(str(size)) else size

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import onnx_ir as ir
 import pytest
 
 from optimizer.quantize.spelled import spelled_out
@@ -77,6 +78,7 @@ def test_the_projections_of_attention_become_products(inputs: str, call: str, fe
         ("float[8,24] v", "(x, v, b)"),
         ("float[24] c", "(x, w, c)"),
         ("int32[4] m", "(x, w, b, m)"),
+        ("int32[k] m", "(x, w, b, m)"),
         ("float[2,2,2,3,4] p", '(x, w, b, "", p)'),
     ],
 )
@@ -84,4 +86,12 @@ def test_attention_of_another_kind_stays(inputs: str, call: str) -> None:
     text = f"g (float[2,5,8] x, {inputs}) => (float[2,5,8] y) {{ y = com.microsoft.Attention <num_heads = 2> {call} }}"
     model = build(text, {name: array for name, array in ATTENTION.items() if f"{name}," in call or f"{name})" in call})
     model.opset_imports["com.microsoft"] = 1
+    assert ops(spelled_out(model)) == {"Attention": 1}
+
+
+def test_lengths_of_an_unknown_number_of_rows_may_be_of_another_kind() -> None:
+    call = "y = com.microsoft.Attention <num_heads = 2> (x, w, b, m)"
+    model = build(f"g (float[2,5,8] x, int32[2] m) => (float[2,5,8] y) {{ {call} }}", ATTENTION)
+    for port in model.graph.inputs:
+        port.shape = ir.Shape([None, *list(port.shape or ())[1:]])
     assert ops(spelled_out(model)) == {"Attention": 1}
