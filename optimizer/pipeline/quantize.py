@@ -114,7 +114,9 @@ class Work:
         before, after = (few.of(one.whole).accuracy for one in (static, other))
         kept = after.closeness >= before.closeness + (_NOTICED if before.quantities else 0.0)
         figures = f"{words.compared(before, after)}, all in int8"
-        self.notes.append(f"equalization of {count} values {'kept' if kept else 'not kept'}: {figures}")
+        self.notes.append(
+            f"equalization of {count} value{'s' * (count > 1)} {'kept' if kept else 'not kept'}: {figures}"
+        )
         return other if kept else static
 
     def best(self) -> tuple[Result, Candidate]:

@@ -115,15 +115,22 @@ def test_bad_options_are_told_in_a_line_and_leave_no_file(folder: Path, options:
     assert not (folder / "bad.onnx").exists()
 
 
-@pytest.mark.parametrize("command", ["quantize", "tune"])
+@pytest.mark.parametrize("command", [["quantize"], ["tune"], ["run", "steps.toml", "--model"]])
 @pytest.mark.parametrize(
     ("before", "options", "after"), [(None, [], "1"), (None, ["--threads", "3"], "3"), ("4", [], "4")]
 )
 def test_linear_algebra_uses_as_many_threads_as_asked_for_but_the_users_own_choice_stays(
-    command: str, before: str | None, options: list[str], after: str, monkeypatch: pytest.MonkeyPatch
+    command: list[str],
+    before: str | None,
+    options: list[str],
+    after: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(os, "environ", {**os.environ, "OPENBLAS_NUM_THREADS": before or ""})
     if before is None:
         del os.environ["OPENBLAS_NUM_THREADS"]
-    assert CliRunner().invoke(app.app, [command, "nowhere.onnx", *options]).exit_code
+    monkeypatch.chdir(tmp_path)
+    Path("steps.toml").write_text('[[steps]]\ndo = "quantize"\n')
+    assert CliRunner().invoke(app.app, [*command, "nowhere.onnx", *options]).exit_code
     assert os.environ["OPENBLAS_NUM_THREADS"] == after

@@ -57,8 +57,8 @@ def data(count: int = 64, labels: Any = None) -> Samples:
 
 
 def answers(graph: ir.Model) -> Any:
-    session = open_session(graph)
-    return np.concatenate([session.run({"x": row})[0] for row in np.random.default_rng(9).normal(0, 1, (200, 1, 6)).astype(np.float32)])  # fmt: skip  # noqa: E501
+    session, rows = open_session(graph), np.random.default_rng(9).normal(0, 1, (200, 1, 6)).astype(np.float32)
+    return np.concatenate([session.run({"x": row})[0] for row in rows])
 
 
 def error(student: ir.Model, teacher: ir.Model) -> float:
