@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
 
@@ -53,12 +53,12 @@ class Stop:
 
 
 @contextmanager
-def caught(stop: Stop) -> Iterator[Stop]:
+def caught(stop: Stop, numbers: Sequence[int] = (signal.SIGINT, signal.SIGTERM)) -> Iterator[Stop]:
     """Signals tell `stop` while this lasts; only the main thread can have that."""
     if threading.current_thread() is not threading.main_thread():
         yield stop
         return
-    before = {number: signal.signal(number, stop.tell) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, stop.tell) for number in numbers}
     try:
         yield stop
     finally:

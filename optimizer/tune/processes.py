@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import multiprocessing
+import signal
 from collections.abc import Iterator
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -49,8 +50,10 @@ def _help(source: Path, settings: Tune, run: Run, place: str) -> None:
     from optimizer.errors import OptimizeError
     from optimizer.tune.search import join
 
-    # The first worker meets the same error and tells it.
-    with contextlib.suppress(OptimizeError, KeyboardInterrupt), interrupts.caught(Stop(_orphaned)) as stop:
+    # Ctrl-C comes to all processes of a terminal. Heard here, it would make the SIGTERM that follows the second signal,
+    # which cuts the giving back of a trial in two. What errors there are, the first worker meets and tells too.
+    stop = Stop(_orphaned)
+    with contextlib.suppress(OptimizeError, KeyboardInterrupt), interrupts.caught(stop, [signal.SIGTERM]):
         join(source, settings, run, place, stop)
 
 

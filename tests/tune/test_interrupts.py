@@ -46,6 +46,15 @@ def test_afterwards_signals_do_what_they_did() -> None:
     assert signal.getsignal(signal.SIGINT) is before
 
 
+def test_what_a_helper_was_told_to_ignore_stays_ignored() -> None:
+    with ignored(), caught(Stop(), [signal.SIGTERM]) as stop:
+        press()
+        assert not stop.wanted
+        press(signal.SIGTERM)
+        press()
+        assert stop.wanted
+
+
 def test_who_is_left_alone_wants_to_end() -> None:
     assert Stop(lambda: True).wanted
     assert not Stop(lambda: False).wanted
