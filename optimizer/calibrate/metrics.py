@@ -58,9 +58,7 @@ def compare_outputs(
     `ConfigError` for a metric that is unknown or does not suit the model or the data, and `DataError` for outputs that
     cannot be compared.
     """
-    function = custom(metric) if metric and ":" in metric else None
-    if metric and function is None and metric not in _FIGURES:
-        raise ConfigError(f"unknown metric {metric!r}: choose {', '.join(_FIGURES)} or MODULE:FUNC")
+    function = own_function(metric)
     names = matching_outputs(reference, candidate)
     found = _Comparison(Answers(reference_samples.labels, metric in ("top1", "agreement")), function is not None)
     for one, other in zip(reference_samples, candidate_samples, strict=True):
@@ -82,6 +80,13 @@ def _answers(session: Session, feed: Feed, names: Sequence[str]) -> Outputs:
     how = coded(session.metadata, OUTPUT_KEY)
     found = session.run(feed, names)
     return [how[name].decode(array) if name in how else array for name, array in zip(names, found, strict=True)]
+
+
+def own_function(metric: str | None) -> Metric | None:
+    """The function that the user's own metric is. Raises `ConfigError` for a metric that there is not."""
+    if metric and ":" not in metric and metric not in _FIGURES:
+        raise ConfigError(f"unknown metric {metric!r}: choose {', '.join(_FIGURES)} or MODULE:FUNC")
+    return custom(metric) if metric and ":" in metric else None
 
 
 def custom(name: str) -> Metric:

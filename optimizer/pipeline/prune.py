@@ -11,6 +11,7 @@ from pathlib import Path
 
 import onnx_ir as ir
 
+from optimizer.calibrate import metrics
 from optimizer.model import io, shapes
 from optimizer.model.passes.dead import remove_unused
 from optimizer.pipeline import common, sparse
@@ -45,6 +46,7 @@ def prune(
     source, run, progress = Path(path), run or Run(), progress or Silent()
     target = Path(output) if output is not None else common.default_output(source, "pruned")
     io.check_target(target, force)
+    metrics.own_function(step.metric)
     about = common.subject(source, run)
     work = (memory or Memory()).calibration(about, step, run, progress)
     with common.reporting("prune", about, run, _bound(step)):

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import onnx_ir as ir
 
+from optimizer.calibrate import metrics
 from optimizer.errors import NothingToDo
 from optimizer.model import io
 from optimizer.pipeline import bytes as bytes_in
@@ -56,6 +57,7 @@ def quantize(
     """
     source, step, run = Path(path), step or Quantize(), run or Run()
     target = Path(output) if output is not None else common.default_output(source, "int8")
+    metrics.own_function(step.metric)
     model = float_model(source)
     io.check_target(target, force)
     about = common.prepare(source, model, run)

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from optimizer.bench import compare, gates
+from optimizer.calibrate import metrics
 from optimizer.errors import BoundMissed, ConfigError, OptimizeError
 from optimizer.model import io
 from optimizer.pipeline import common
@@ -49,6 +50,8 @@ def run(
         raise ConfigError("the recipe changes nothing: give it a quantize, prune or finetune step")
     for gate in (gate for step in recipe if isinstance(step, Bench) for gate in step.fail_if):
         gates.parse(gate)
+    for step in recipe:
+        metrics.own_function(step.metric)
     io.check_target(target, force)
     with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as folder:
         work = _Work(source, run, Path(folder), progress)

@@ -15,6 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from optimizer.calibrate import metrics
 from optimizer.errors import ConfigError, MissingExtra
 from optimizer.model import io
 from optimizer.pipeline import common
@@ -76,6 +77,7 @@ def check(settings: Tune, run: Run) -> None:
         raise MissingExtra("optuna", "tune")
     if settings.train and importlib.util.find_spec("torch") is None:
         raise MissingExtra("torch", "train")
+    metrics.own_function(settings.metric)
 
 
 def study_path(target: Path) -> Path:

@@ -1,15 +1,19 @@
-"""The command line as a user meets it: a process of its own, its status, and what it leaves behind."""
+"""The command line as a user meets it: its status, what it prints and what it leaves behind."""
 
 from __future__ import annotations
 
+import contextlib
+import io as text_io
 import os
 import subprocess
 import sys
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import onnx_ir as ir
 
+from optimizer.cli import app as application
 from optimizer.model import io
 from tests.quantize.nets import build, normal
 
@@ -35,12 +39,35 @@ def write_data(path: Path, count: int = 12, name: str = "image", **more: np.ndar
     return path
 
 
-def optimize(*arguments: object, folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+def run(*arguments: object) -> int:
+    """The status of `optimize ARGUMENTS`, in this process."""
+    with mock.patch.object(sys, "argv", ["optimize", *map(str, arguments)]):
+        try:
+            application.run()
+        except SystemExit as leaving:
+            return int(leaving.code or 0)
+    return 0
+
+
+def optimize(*arguments: object, folder: Path) -> subprocess.CompletedProcess[str]:
+    """`optimize ARGUMENTS` in `folder`, in this process, which need not load everything again."""
+    out, err, before = text_io.StringIO(), text_io.StringIO(), Path.cwd()
+    columns = mock.patch.dict(os.environ, COLUMNS="120")
+    with columns, contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        os.chdir(folder)
+        try:
+            status = run(*arguments)
+        finally:
+            os.chdir(before)
+    return subprocess.CompletedProcess(arguments, status, out.getvalue(), err.getvalue())
+
+
+def process(*arguments: object, folder: Path) -> subprocess.CompletedProcess[str]:
     """`python -m optimizer ARGUMENTS` in `folder`."""
     return subprocess.run(
         [sys.executable, "-m", "optimizer", *map(str, arguments)],
         cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "120", **environment},
+        env={**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "120"},
         capture_output=True,
         text=True,
         timeout=120,

@@ -17,8 +17,7 @@ from optimizer.cli import app as application
 from optimizer.cli.given import _PARAMETERS
 from optimizer.recipe import Prune, Quantize, Run, parse
 from optimizer.recipe.toml import STEPS
-from tests.cli.runner import write_data, write_model
-from tests.cli.test_contract import run
+from tests.cli.runner import run, write_data, write_model
 
 CONFIG = """
 model = "net.onnx"

@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 
 from optimizer.cli import app as application
 from optimizer.errors import OptimizeError
-from tests.cli.runner import ROOT, optimize, write_data, write_model
+from tests.cli.runner import ROOT, process, run, write_data, write_model
 from tests.quantize.nets import normal
 
 COMMANDS = list(application.COMMANDS)
@@ -50,19 +50,6 @@ def refused(folder: Path, capsys: pytest.CaptureFixture[str], *arguments: object
     assert len(lines) == 1, captured.err
     assert lines[0].startswith("optimize: ")
     return lines[0]
-
-
-def run(*arguments: object) -> int:
-    """The exit status of the entry point, in this process."""
-    before = sys.argv
-    sys.argv = ["optimize", *map(str, arguments)]
-    try:
-        application.run()
-    except SystemExit as leaving:
-        return int(leaving.code or 0)
-    finally:
-        sys.argv = before
-    return 0
 
 
 BAD_MODELS = {
@@ -258,6 +245,29 @@ def test_the_version_is_that_of_the_package() -> None:
     assert version("optimize-onnx") in CliRunner().invoke(application.app, ["--version"]).output
 
 
+EARLY = (
+    "quantize",
+    "prune --macs 0.5",
+    "finetune --teacher t.onnx",
+    "distill t.onnx",
+    "tune",
+    "bench",
+    "run steps.toml",
+)
+
+
+@pytest.mark.parametrize("command", EARLY)
+def test_a_metric_that_is_none_is_told_before_anything_is_read(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("steps.toml").write_text('[[steps]]\ndo = "prune"\nmacs = 0.5\nmetric = "beauty"\n')
+    name, *options = command.split()
+    given = ["--model", "absent.onnx"] if name == "run" else ["absent.onnx", "--metric", "beauty"]
+    told = refused(tmp_path, capsys, name, *options, *given, "--data", "absent.npz")
+    assert "unknown metric 'beauty'" in told
+
+
 def test_help_answers_in_a_moment() -> None:
     """It loads what reads the command line and nothing that computes, whose loading takes ten times as long."""
     heavy = ("numpy", "onnx", "onnx_ir", "onnxruntime", "optuna", "rich", "torch")
@@ -274,6 +284,6 @@ def test_help_answers_in_a_moment() -> None:
 
 
 def test_the_module_is_the_command(folder: Path) -> None:
-    found = optimize("quantize", "absent.onnx", folder=folder)
+    found = process("quantize", "absent.onnx", folder=folder)
     assert (found.returncode, found.stdout) == (2, "")
     assert found.stderr == "optimize: absent.onnx: no such file\n"

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.cli.runner import optimize, write_data, write_model
+from tests.cli.runner import optimize, process, write_data, write_model
 
 FIGURES = {"size_bytes", "params", "macs", "latency_ms", "accuracy", "nodes", "gates", "warnings", "machine"}
 
@@ -22,7 +22,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_json_is_exactly_one_document_on_stdout_with_all_figures(folder: Path) -> None:
-    found = optimize(
+    found = process(
         "quantize", "net.onnx", "--data", "data.npz", "--no-measure", "--json", "-o", "json.onnx", folder=folder
     )
     assert found.returncode == 0, found.stderr
@@ -38,7 +38,7 @@ def test_json_is_exactly_one_document_on_stdout_with_all_figures(folder: Path) -
 
 
 def test_the_table_is_plain_text_off_a_terminal_and_names_the_file(folder: Path) -> None:
-    found = optimize("quantize", "net.onnx", "--no-measure", "--samples", "8", "--force", folder=folder)
+    found = process("quantize", "net.onnx", "--no-measure", "--samples", "8", "--force", folder=folder)
     assert found.returncode == 0, found.stderr
     for word in ("before", "after", "size", "parameters", "MACs", "wrote net.int8.onnx"):
         assert word in found.stdout

@@ -1,4 +1,4 @@
-"""Every option of `optimize quantize`, as processes: what it does to the file that is written, or why there is none."""
+"""Every option of `optimize quantize`: what it does to the file that is written, or why there is none."""
 
 from __future__ import annotations
 

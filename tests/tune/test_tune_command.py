@@ -11,8 +11,7 @@ from typing import Any
 import onnxruntime
 import pytest
 
-from tests.cli.runner import write_data, write_model
-from tests.cli.test_contract import run
+from tests.cli.runner import run, write_data, write_model
 from tests.tune import small
 
 pytest.importorskip("optuna")
