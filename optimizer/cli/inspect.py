@@ -45,6 +45,7 @@ def inspect(
     """List the channel groups of a model, what each ties together, and why the rest is frozen."""
     given = Given(context, config)
     source, run = given.model(model), given.run(data, samples, seed, threads, dim)
+    options.hold_numpy(run.threads)
     from optimizer.cli import display
     from optimizer.pipeline.importance import importance as measure
     from optimizer.pipeline.inspect import inspect as look

@@ -97,6 +97,7 @@ def prune(
         "measure": not no_measure,
     }
     source, step, run = given.model(model), given.step(Prune, fields), given.run(data, samples, seed, threads, dim)
+    options.hold_numpy(run.threads)
     from optimizer.pipeline import prune as pipeline
 
     told.of(lambda progress: pipeline.prune(source, step, run, output=output, force=force, progress=progress))

@@ -115,7 +115,9 @@ def test_bad_options_are_told_in_a_line_and_leave_no_file(folder: Path, options:
     assert not (folder / "bad.onnx").exists()
 
 
-@pytest.mark.parametrize("command", [["quantize"], ["tune"], ["run", "steps.toml", "--model"]])
+@pytest.mark.parametrize(
+    "command", [["quantize"], ["prune", "--macs", "0.5"], ["tune"], ["run", "steps.toml", "--model"]]
+)
 @pytest.mark.parametrize(
     ("before", "options", "after"), [(None, [], "1"), (None, ["--threads", "3"], "3"), ("4", [], "4")]
 )
