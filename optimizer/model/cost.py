@@ -83,7 +83,7 @@ def _function_graphs(model: ir.Model) -> Iterator[ir.Graph]:
 
 def _parameters(value: ir.Value, tensor: ir.TensorProtocol) -> int:
     for node, index in value.uses():
-        if parameters.is_parameter(tensor.dtype, (node.domain, node.op_type), index):
+        if parameters.is_parameter(tensor.dtype, node, index):
             return parameters.elements(node, index, tensor.size)
     return 0
 

@@ -50,13 +50,23 @@ _NARROW = {ir.DataType.INT8, ir.DataType.UINT8, ir.DataType.INT4, ir.DataType.UI
            ir.DataType.UINT16, ir.DataType.INT2, ir.DataType.UINT2}  # fmt: skip
 
 
-def is_parameter(dtype: ir.DataType | None, op: tuple[str, str], index: int) -> bool:
-    """Whether a constant of `dtype` that feeds input `index` of the operator `op` = (domain, type) is a parameter."""
+def is_parameter(dtype: ir.DataType | None, node: ir.Node, index: int) -> bool:
+    """Whether a constant of `dtype` that feeds input `index` of `node` is a parameter."""
+    op = (node.domain, node.op_type)
     if dtype is None or index in ENCODING_INPUTS.get(op, ()):
+        return False
+    if op == ("", "Mul") and _decodes(node.inputs[1 - index]):
         return False
     if dtype == ir.DataType.INT32:
         return index in WIDE_BIAS_INPUTS.get(op, ())
     return dtype.is_floating_point() or dtype in _NARROW
+
+
+def _decodes(value: ir.Value | None) -> bool:
+    """Whether this is a constant that is stored narrow and cast: what it is multiplied by is its scale."""
+    node = None if value is None else value.producer()
+    stored = node.inputs[0] if node is not None and (node.domain, node.op_type) == ("", "Cast") else None
+    return stored is not None and stored.const_value is not None and stored.const_value.dtype in _NARROW
 
 
 def elements(node: ir.Node, index: int, stored: int) -> int:

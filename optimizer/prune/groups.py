@@ -125,7 +125,7 @@ def maskable(graph: ir.Graph) -> dict[ir.Value, ir.Value | None]:
 
 
 def _is_parameter(value: ir.Value) -> bool:
-    return any(parameters.is_parameter(value.dtype, (n.domain, n.op_type), index) for n, index in value.uses())
+    return any(parameters.is_parameter(value.dtype, node, index) for node, index in value.uses())
 
 
 def _fresh(labels: Labels, value: ir.Value, zero: bool) -> Layout | None:

@@ -112,6 +112,12 @@ agraph (float[1,3,8,8] x) => (float[A,B,C,D] y) {
     db = DequantizeLinear <axis = 0> (b, sb)
     y = Conv (d, dw, db)
 }"""
+STORED = """
+agraph (float[1,3,8,8] x) => (float[A,B,C,D] y) {
+    cw = Cast <to = 1> (w)
+    dw = Mul (cw, sw)
+    y = Conv (x, dw, b)
+}"""
 QOPERATOR = """
 agraph (float[1,3,8,8] x) => (uint8[A,B,C,D] y) {
     q = QuantizeLinear (x, sx, zx)
@@ -132,7 +138,9 @@ def test_int8_forms_cost_what_the_float_form_costs() -> None:
     qdq = cost.count(with_weights(QDQ, {**scalars_, **int8, "sb": np.ones(4, np.float32)}))
     qoperator = cost.count(with_weights(QOPERATOR, {**scalars_, **int8}))
     assert floating.macs == qdq.macs == qoperator.macs == 36 * 4 * 27
-    assert floating.params == qdq.params == qoperator.params == 4 * 27 + 4
+    scales = {"sw": np.ones((4, 1, 1, 1), np.float32), "b": np.zeros(4, np.float32)}
+    stored = cost.count(with_weights(STORED, {"w": int8["w"], **scales}))
+    assert floating.params == qdq.params == qoperator.params == stored.params == 4 * 27 + 4
     assert qdq.bytes < floating.bytes
 
 
