@@ -24,9 +24,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     "calibrate": GROUND | {"ops", "model", "data", "runtime"},
     **{
         name: GROUND | {"ops", "model", "data", "runtime", "calibrate"}
-        for name in ("quantize", "prune", "train", "bench")
+        for name in ("quantize", "prune", "sparse", "train", "bench")
     },
 }
+MAY_IMPORT["choice"] = MAY_IMPORT["prune"] | {"prune"}
 MAY_IMPORT["pipeline"] = set(MAY_IMPORT) - {"pipeline"}
 MAY_IMPORT["tune"] = MAY_IMPORT["pipeline"] | {"pipeline"}
 MAY_IMPORT["cli"] = MAY_IMPORT["tune"] | {"tune"}

@@ -100,3 +100,15 @@ class _State:
         self.precision = self.precision[np.ix_(stays, stays)] - self.precision[np.ix_(stays, gone)] @ solved[:, stays]
         self.owner = self.owner[stays]
         return lost / self.whole
+
+
+def pooled(steps: Array) -> Array:
+    """The nearest sequence that never falls (isotonic regression by pooling neighbours that are out of order)."""
+    blocks: list[tuple[float, int]] = []
+    for step in steps.tolist():
+        total, size = step, 1
+        while blocks and blocks[-1][0] * size >= total * blocks[-1][1]:
+            total, size = total + blocks[-1][0], size + blocks[-1][1]
+            blocks.pop()
+        blocks.append((total, size))
+    return np.concatenate([np.full(size, total / size) for total, size in blocks] or [np.zeros(0)])

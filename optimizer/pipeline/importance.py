@@ -12,12 +12,12 @@ from pathlib import Path
 
 import numpy as np
 
+from optimizer.choice.importance import Scores
 from optimizer.pipeline import common
 from optimizer.pipeline.common import Progress, Silent
 from optimizer.pipeline.pruning import Calibration
 from optimizer.prune import layers
 from optimizer.prune.groups import Axes, Group, analyse
-from optimizer.prune.importance import Scores
 from optimizer.prune.sizes import Sizes
 from optimizer.recipe import Prune, Run
 

@@ -12,15 +12,15 @@ import numpy as np
 import onnx_ir as ir
 
 from optimizer.bench.layers import Layers
+from optimizer.choice.importance import magnitude
+from optimizer.choice.structured import Target, choose
+from optimizer.choice.times import REST, Curve, Loads, curve
 from optimizer.model import shapes
 from optimizer.pipeline import common
 from optimizer.pipeline.common import Subject
 from optimizer.prune import remove
 from optimizer.prune.groups import Axes, Bools, analyse
-from optimizer.prune.importance import magnitude
 from optimizer.prune.sizes import Sizes
-from optimizer.prune.structured import Target, choose
-from optimizer.prune.times import REST, Curve, Loads, curve
 from optimizer.recipe import Prune, Run
 from optimizer.runtime.profile import profile
 from optimizer.runtime.session import Options

@@ -19,9 +19,9 @@ from optimizer.pipeline.common import Progress, Silent, Subject
 from optimizer.pipeline.memory import Memory
 from optimizer.pipeline.pruning import Calibration
 from optimizer.pipeline.settle import Found, settle, within
-from optimizer.prune import verify
 from optimizer.recipe import Prune, Run
 from optimizer.report.records import Accuracy, Result, to_json
+from optimizer.runtime import equality
 
 _PROOFS = 2
 _RACE_SECONDS = 6.0
@@ -53,7 +53,7 @@ def prune(
         found = settle(work, step)
     if step.structured:
         progress.stage("proving that removal changes nothing but what masking does")
-        verify.prove(found.pruned.removed, found.pruned.masked, about.samples.take(_PROOFS), run.threads)
+        equality.prove(found.pruned.removed, found.pruned.masked, about.samples.take(_PROOFS), run.threads)
     candidate = found.pruned.masked if step.mask_only else found.pruned.removed
     remove_unused(candidate)
     shapes.infer(candidate)

@@ -12,31 +12,33 @@ from collections.abc import Hashable, Mapping
 import numpy as np
 import onnx_ir as ir
 
+from optimizer.calibrate.consumers import consumers, give_biases
+from optimizer.calibrate.forward import HELD
 from optimizer.calibrate.gram import Gram, enough
 from optimizer.calibrate.lstsq import Moments
+from optimizer.calibrate.outputs import Outputs
 from optimizer.calibrate.run import observe
 from optimizer.calibrate.sizes import seen
+from optimizer.choice import response
+from optimizer.choice.importance import CRITERIA, WIDEST, Criterion, Scores, curve, informed
+from optimizer.choice.repair import repair
+from optimizer.choice.structured import Mend, unmended
+from optimizer.choice.times import Curve
 from optimizer.data.augment import BLENDING, augmented, kind_of
 from optimizer.data.padding import unpadded
 from optimizer.data.samples import Samples
 from optimizer.data.strengths import AUTO
+from optimizer.model.passes.edit import store_all
 from optimizer.model.ports import Array
 from optimizer.pipeline import common
 from optimizer.pipeline.common import Progress, Subject
 from optimizer.pipeline.latency import table
-from optimizer.prune import response
-from optimizer.prune.consumers import consumers, give_biases
-from optimizer.prune.forward import HELD
 from optimizer.prune.groups import Axes, Bools, analyse
-from optimizer.prune.importance import CRITERIA, WIDEST, Criterion, Scores, curve, informed
 from optimizer.prune.prepare import prepare
-from optimizer.prune.remove import mask, replace
-from optimizer.prune.repair import repair
+from optimizer.prune.remove import mask
 from optimizer.prune.sizes import Sizes
-from optimizer.prune.sparse import Costs
-from optimizer.prune.structured import Mend, unmended
-from optimizer.prune.times import Curve
 from optimizer.recipe import Prune, Run
+from optimizer.sparse.shares import Costs
 
 ENOUGH = 160
 """Samples that calibration is widened to by augmentation."""
@@ -113,7 +115,7 @@ class Calibration:
         """Per label, what it adds to the noise of the model's outputs when it goes after those before it."""
         found, moments = consumers(axes.graph), self.moments
         covariances, scores = _covariances(moments), np.zeros(len(axes.sets.root))
-        outputs = response.Outputs(model, list(self.aside()), self.run.threads)
+        outputs = Outputs(model, list(self.aside()), self.run.threads)
         tick = self.progress.stage("measuring what each group is worth", len(axes.groups))
         for group in axes.groups:
             going = curve(axes, group, found, covariances)
@@ -173,7 +175,7 @@ class Calibration:
     def _noise(self, axes: Axes, dropped: Bools, model: ir.Model, constants: Mapping[str, Array]) -> float:
         """Noise of the answers to the judging samples, decibels."""
         masked = model.clone()
-        replace(masked.graph, constants)
+        store_all(masked.graph, constants)
         mask(axes, dropped, masked.graph)
         return self.noise(masked)
 

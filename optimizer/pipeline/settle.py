@@ -11,17 +11,18 @@ from collections.abc import Callable
 
 import onnx_ir as ir
 
+from optimizer.choice import structured
+from optimizer.choice.allocate import SLACK, Measure
+from optimizer.choice.structured import Pruned, Target, unmended
+from optimizer.choice.times import Times
 from optimizer.errors import BoundMissed
 from optimizer.model import shapes
 from optimizer.pipeline import common, shares, sparse
 from optimizer.pipeline.pruning import Calibration
-from optimizer.prune import layers, structured
-from optimizer.prune.allocate import SLACK, Measure
+from optimizer.prune import layers
 from optimizer.prune.groups import Axes, analyse
 from optimizer.prune.layers import Skipped
 from optimizer.prune.sizes import Sizes
-from optimizer.prune.structured import Pruned, Target, unmended
-from optimizer.prune.times import Times
 from optimizer.recipe import Prune
 from optimizer.report.records import Accuracy, FrozenAxis
 

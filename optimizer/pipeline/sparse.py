@@ -13,17 +13,16 @@ import numpy as np
 import onnx_ir as ir
 
 from optimizer.calibrate.lstsq import Moments
+from optimizer.calibrate.outputs import Outputs
 from optimizer.calibrate.sparsify import Pattern, parse
 from optimizer.errors import NothingToDo
 from optimizer.model import io
 from optimizer.model.ports import Array
 from optimizer.pipeline.pruning import Calibration
-from optimizer.prune.repair import written
-from optimizer.prune.response import Outputs
-from optimizer.prune.sparse import RIDGES, Costs, fitting, noise, plainly, priced, ranked, shares, sparse
-from optimizer.prune.weights import Weight, weights
 from optimizer.recipe import Prune
 from optimizer.report.records import Change, FrozenAxis
+from optimizer.sparse.shares import RIDGES, Costs, fitting, noise, plainly, priced, ranked, shares, sparse
+from optimizer.sparse.weights import Weight, weights
 
 PROBED = (0.4, 0.75)
 """The shares of a weight that go when it is measured what that does to the outputs."""
@@ -82,7 +81,7 @@ def _alone(work: Calibration, one: Costs, moments: Moments | None, share: float)
     """The constants of one weight, pruned alone."""
     if moments is None or one.weight.consumer is None or not work.mends:
         return plainly(one, share)
-    return written(one.weight.consumer, fitting(one, moments, share, RIDGES[0]))
+    return one.weight.consumer.written(fitting(one, moments, share, RIDGES[0]))
 
 
 def told(before: ir.Model, after: ir.Model, step: Prune) -> tuple[str, Change[int]]:

@@ -17,9 +17,10 @@ import numpy as np
 import onnx_ir as ir
 
 from optimizer.model.passes.dead import remove_identities, remove_unused
+from optimizer.model.passes.edit import content, store
 from optimizer.model.ports import Feed
 from optimizer.ops.axes import describe, dims
-from optimizer.ops.axes.pointwise import ZERO
+from optimizer.ops.axes.rows.pointwise import ZERO
 from optimizer.runtime.session import open_session
 
 SAMPLES = 4
@@ -177,7 +178,5 @@ def _zeroed(model: ir.Model, chosen: Sequence[int]) -> ir.Model:
     copy = model.clone()
     found = blocks(copy.graph)
     for value in (end for index in chosen for end in found[index].ends):
-        tensor = value.const_value
-        assert tensor is not None
-        value.const_value = ir.tensor(np.zeros_like(tensor.numpy()), name=value.name)
+        store(value, np.zeros_like(content(value)))
     return copy

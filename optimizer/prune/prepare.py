@@ -5,6 +5,7 @@ from __future__ import annotations
 import onnx_ir as ir
 
 from optimizer.model import open_sizes, shapes
+from optimizer.model.passes.edit import Editor, content
 
 
 def prepare(model: ir.Model) -> ir.Model:
@@ -22,16 +23,8 @@ def unshare(model: ir.Model) -> None:
     Exporters and clean-up merge equal constants (the biases of two untrained norms); as labels they would tie layers
     that have nothing to do with each other. Matrices stay shared: those are tied on purpose.
     """
+    editor = Editor(model)
     for value in list(model.graph.initializers.values()):
         if value.const_value is not None and value.const_value.size == max(value.const_value.shape.numpy(), default=1):
-            _unshare(model.graph, value)
-
-
-def _unshare(graph: ir.Graph, value: ir.Value) -> None:
-    for number, (node, index) in enumerate(list(value.uses())[1:], start=1):
-        name = f"{value.name}_{number}"
-        while name in graph.initializers:
-            name += "_"
-        own = ir.Value(name=name, shape=value.shape, type=value.type, const_value=value.const_value)
-        graph.register_initializer(own)
-        node.replace_input_with(index, own)
+            for node, index in list(value.uses())[1:]:
+                node.replace_input_with(index, editor.constant(content(value), value.name or ""))

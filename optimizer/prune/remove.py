@@ -12,10 +12,19 @@ from collections.abc import Mapping
 import numpy as np
 import onnx_ir as ir
 
+from optimizer.model.passes import edit
 from optimizer.model.ports import Array
 from optimizer.ops.axes import Cut
 from optimizer.prune.confine import confine
 from optimizer.prune.groups import Axes, Bools
+
+
+def carry_out(axes: Axes, model: ir.Model, masked: ir.Model, dropped: Bools, constants: Mapping[str, Array]) -> None:
+    """Put new constants into both models, then remove from the one and mask the other."""
+    for graph in (model.graph, masked.graph):
+        edit.store_all(graph, constants)
+    mask(axes, dropped, masked.graph)
+    remove(axes, dropped)
 
 
 def remove(axes: Axes, dropped: Bools) -> None:
@@ -24,11 +33,11 @@ def remove(axes: Axes, dropped: Bools) -> None:
     constants = [value for value in axes.graph.initializers.values() if cut.pruned(value)]
     for node in list(axes.graph):
         if any(map(cut.pruned, (*node.inputs, *node.outputs))):
-            for edit in axes.edits.get(node, ()):
-                edit(node, cut)
+            for change in axes.edits.get(node, ()):
+                change(node, cut)
     for value in constants:
-        kept = _array(value)[np.ix_(*(cut.keep(value, axis) for axis in range(len(cut.layout(value)))))]
-        _store(value, kept)
+        kept = edit.content(value)[np.ix_(*(cut.keep(value, axis) for axis in range(len(cut.layout(value)))))]
+        edit.store(value, kept)
     for value in axes.layouts:
         if value.shape is not None and value.const_value is None and cut.pruned(value):
             sizes = zip(cut.counts(value), value.shape, strict=True)
@@ -45,19 +54,13 @@ def mask(axes: Axes, dropped: Bools, graph: ir.Graph) -> None:
         layout, value = axes.layouts[own] or (), graph.initializers[own.name or ""]
         if not any(gone[axis.labels].any() for axis in layout):
             continue
-        array = _array(value).copy()
+        array = edit.content(value).copy()
         fill = _fill(array, point)
         for index, axis in enumerate(layout):
             where = (slice(None),) * index + (gone[axis.labels],)
             array[where] = np.broadcast_to(fill, array.shape)[where]
-        _store(value, array)
+        edit.store(value, array)
     confine(axes, gone, graph)
-
-
-def replace(graph: ir.Graph, constants: Mapping[str, Array]) -> None:
-    """New numbers for initializers of `graph`, in place."""
-    for name, numbers in constants.items():
-        _store(graph.initializers[name], numbers)
 
 
 def _fill(array: Array, point: ir.Value | None) -> Array:
@@ -69,13 +72,3 @@ def _fill(array: Array, point: ir.Value | None) -> Array:
         return points.reshape(())
     axis = next(index for index, size in enumerate(array.shape) if size == points.size)
     return points.reshape([-1 if index == axis else 1 for index in range(array.ndim)])
-
-
-def _array(value: ir.Value) -> Array:
-    assert value.const_value is not None
-    return value.const_value.numpy()
-
-
-def _store(value: ir.Value, array: Array) -> None:
-    tensor = ir.tensor(np.ascontiguousarray(array), name=value.name)
-    value.const_value, value.shape = tensor, ir.Shape(array.shape)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from optimizer.calibrate.elimination import Reader, eliminate
+from optimizer.calibrate.elimination import Reader, eliminate, pooled
 
 RNG = np.random.default_rng(3)
 
@@ -50,3 +50,8 @@ def test_columns_without_a_label_stay_and_every_label_has_its_place() -> None:
     curve = eliminate([Reader(one.weight, one.covariance, owner)], 3, ridge=1e-3)
     assert sorted(curve.order.tolist()) == [0, 1, 2]
     assert np.all(np.diff(curve.lost) >= 0) and curve.lost[-1] < 1
+
+
+def test_pooling_averages_neighbours_that_are_out_of_order() -> None:
+    assert pooled(np.array([1.0, 5.0, 3.0, 4.0, 9.0])).tolist() == [1, 4, 4, 4, 9]
+    assert pooled(np.array([3.0, 2.0, 1.0])).tolist() == [2, 2, 2]

@@ -8,8 +8,8 @@ import pytest
 
 from optimizer.calibrate import pieces
 from optimizer.calibrate.pieces import Pieces, held
+from optimizer.model.passes.edit import store_all
 from optimizer.model.ports import Array
-from optimizer.prune.remove import replace
 from optimizer.runtime.session import open_session
 from tests import builders
 
@@ -66,14 +66,14 @@ def test_every_piece_gives_what_the_whole_gives(
 def test_what_lies_behind_is_not_run_again(model: ir.Model, feeds: list[dict[str, Array]]) -> None:
     run = Pieces(model, feeds)
     before = [found["d"] for found in run.run(["d"])]
-    replace(model.graph, {"v": np.zeros((4, 4), np.float32)})
+    store_all(model.graph, {"v": np.zeros((4, 4), np.float32)})
     assert all(np.array_equal(found["d"], one) for found, one in zip(run.run(["d"]), before, strict=True))
 
 
 def test_constants_ahead_may_change(model: ir.Model, feeds: list[dict[str, Array]]) -> None:
     run = Pieces(model, feeds)
     list(run.run(["b"]))
-    replace(model.graph, {"w": np.zeros(4, np.float32)})
+    store_all(model.graph, {"w": np.zeros(4, np.float32)})
     (found, *_), wanted = list(run.run(["d"])), whole(model, feeds[0], ["d"])
     assert np.allclose(found["d"], wanted[0])
 
@@ -86,6 +86,6 @@ def test_where_nothing_may_be_kept_it_is_run_again(
     assert held(feeds) is feeds
     run = Pieces(model, feeds)
     list(run.run(["d"]))
-    replace(model.graph, {"v": np.zeros((4, 4), np.float32)})
+    store_all(model.graph, {"v": np.zeros((4, 4), np.float32)})
     (found, *_), wanted = list(run.run(["d"])), whole(model, feeds[0], ["d"])
     assert np.allclose(found["d"], wanted[0])

@@ -14,7 +14,7 @@ from optimizer.cli.app import app
 from optimizer.model import io
 from optimizer.pipeline.importance import importance
 from optimizer.recipe import Run
-from tests.prune.test_repair import TOKENS, net, samples
+from tests.choice.test_repair import TOKENS, net, samples
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from optimizer.choice.times import Times
 from optimizer.errors import BoundMissed
 from optimizer.model import io
 from optimizer.pipeline import common, latency, settle
@@ -13,10 +14,9 @@ from optimizer.pipeline.latency import table
 from optimizer.pipeline.prune import prune
 from optimizer.prune.groups import analyse
 from optimizer.prune.prepare import prepare
-from optimizer.prune.times import Times
 from optimizer.recipe import Prune, Run
+from tests.choice.test_repair import CONVS, net
 from tests.prune.equality import some_labels
-from tests.prune.test_repair import CONVS, net
 
 
 @pytest.fixture

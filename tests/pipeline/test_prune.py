@@ -14,7 +14,7 @@ from optimizer.pipeline.prune import prune
 from optimizer.recipe import Prune, Run, Scope
 from optimizer.report.records import Accuracy
 from tests.builders import model
-from tests.prune.test_repair import CONVS, net, outputs, samples
+from tests.choice.test_repair import CONVS, net, outputs, samples
 
 SCOPES: tuple[Scope, ...] = ("layer", "auto")
 

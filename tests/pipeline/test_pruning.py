@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from optimizer.calibrate.forward import HELD
 from optimizer.data.samples import in_memory
 from optimizer.pipeline.pruning import apart
-from optimizer.prune.forward import HELD
 
 
 @pytest.mark.parametrize(("originals", "times"), [(37, 4), (8, 2), (6, 1)])

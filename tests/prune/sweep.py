@@ -22,13 +22,15 @@ from typing import TypeVar
 import numpy as np
 import onnx_ir as ir
 
+from optimizer.choice import structured
+from optimizer.choice.importance import magnitude
 from optimizer.data.spec import open_samples
 from optimizer.errors import OptimizeError
 from optimizer.model import cleanup, io
-from optimizer.prune import prepare, remove, structured, verify
+from optimizer.prune import prepare, remove
 from optimizer.prune.groups import Axes, Bools, analyse
-from optimizer.prune.importance import magnitude
 from optimizer.prune.sizes import Sizes
+from optimizer.runtime import equality
 from optimizer.runtime.session import Options, open_session
 from tests.prune.equality import some_labels
 
@@ -84,7 +86,7 @@ def compared(model: ir.Model, axes: Axes, base: ir.Model, dropped: Bools) -> tup
     feed = open_samples(None, model, count=1, seed=0)[0]
     before, one, other = (open_session(m, Options(level="basic")).run(feed) for m in (model, base, masked))
     pairs = (zip(a, b, strict=True) for a, b in ((one, other), (before, other)))
-    error, change = (max(verify.difference(a, b) for a, b in both) for both in pairs)
+    error, change = (max(equality.difference(a, b) for a, b in both) for both in pairs)
     return error, change
 
 

@@ -9,8 +9,9 @@ import pytest
 
 from optimizer.model import io
 from optimizer.pipeline.prune import prune
-from optimizer.prune import remove, verify
+from optimizer.prune import remove
 from optimizer.recipe import Prune
+from optimizer.runtime import equality
 from tests.ops.examples import EXAMPLES
 from tests.prune.equality import compare
 from tests.prune.random_graphs import OPSET, graph
@@ -42,13 +43,13 @@ def test_a_layer_that_is_normalized_can_go_by_half_with_proof(source: Path, tmp_
         results[masks] = io.load(tmp_path / f"{masks}.onnx")
     assert results[False].graph.initializers["w"].const_value.shape == (6, 8)
     assert results[True].graph.initializers["w"].const_value.shape == (6, 16)
-    assert verify.prove(results[False], results[True], [{"x": np.ones((2, 6), np.float32)}]) < 1e-6
+    assert equality.prove(results[False], results[True], [{"x": np.ones((2, 6), np.float32)}]) < 1e-6
 
 
 def test_statistics_over_zeros_would_not_pass_the_proof(
     source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(remove, "confine", lambda *given: None)
-    with pytest.raises(verify.Unequal):
+    with pytest.raises(equality.Unequal):
         prune(source, Prune(sparsity=0.5, lossy=True, measure=False), output=tmp_path / "out.onnx")
     assert not (tmp_path / "out.onnx").exists()

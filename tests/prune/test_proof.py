@@ -13,8 +13,8 @@ from optimizer.errors import NothingToDo
 from optimizer.model import io
 from optimizer.ops.axes import RULES
 from optimizer.pipeline.prune import prune
-from optimizer.prune import verify
 from optimizer.recipe import Prune
+from optimizer.runtime import equality
 from optimizer.runtime.session import open_session
 from tests.prune.random_graphs import graph
 from tests.prune.test_groups import model
@@ -36,16 +36,16 @@ def test_a_wrong_rule_is_caught_and_nothing_is_written(tmp_path: Path, monkeypat
     row = RULES["", "LayerNormalization"]
     wrong = dataclasses.replace(row, rule=lambda op: "+..., +..., +... -> ...")
     monkeypatch.setitem(RULES, ("", "LayerNormalization"), wrong)
-    with pytest.raises(verify.Unequal) as caught:
+    with pytest.raises(equality.Unequal) as caught:
         prune(tmp_path / "m.onnx", Prune(sparsity=0.5, measure=False), output=tmp_path / "out.onnx")
     assert caught.value.exit_code == 3
     assert not (tmp_path / "out.onnx").exists()
 
 
 def test_differences_are_relative_and_never_overlook_a_shape() -> None:
-    assert verify.difference(np.array([2.0, 4.0]), np.array([2.0, 5.0])) == pytest.approx(0.2)
-    assert verify.difference(np.zeros(2), np.zeros(3)) == float("inf")
-    assert not verify.difference(np.array([np.nan]), np.array([1.0])) <= verify.TOLERANCE
+    assert equality.difference(np.array([2.0, 4.0]), np.array([2.0, 5.0])) == pytest.approx(0.2)
+    assert equality.difference(np.zeros(2), np.zeros(3)) == float("inf")
+    assert not equality.difference(np.array([np.nan]), np.array([1.0])) <= equality.TOLERANCE
 
 
 def test_models_that_differ_are_unequal(source: Path) -> None:
@@ -54,9 +54,9 @@ def test_models_that_differ_are_unequal(source: Path) -> None:
     weight = max(other.graph.initializers.values(), key=lambda value: value.const_value.size)
     weight.const_value = ir.tensor(weight.const_value.numpy() * 1.01, name=weight.name)
     feed = {"input": np.ones((2, 4, 8, 8), np.float32)}
-    assert verify.prove(one, one, [feed]) == 0
-    with pytest.raises(verify.Unequal, match="report it"):
-        verify.prove(one, other, [feed])
+    assert equality.prove(one, one, [feed]) == 0
+    with pytest.raises(equality.Unequal, match="report it"):
+        equality.prove(one, other, [feed])
 
 
 @pytest.mark.parametrize("function", ["HardSigmoid", "Sigmoid", "Softmax", "Tanh"])
@@ -70,9 +70,9 @@ def test_nothing_hides_in_saturation_and_its_last_bit_is_no_difference(function:
     near.graph.initializers["b"].const_value = ir.tensor(np.float32([level, 1e-7, level]), name="b")
     far.graph.initializers["b"].const_value = ir.tensor(np.float32([level + 2, 0, level]), name="b")
     feed = {"x": np.ones((2, 4), np.float32)}
-    assert verify.prove(one, near, [feed]) < verify.TOLERANCE
-    with pytest.raises(verify.Unequal):
-        verify.prove(one, far, [feed])
+    assert equality.prove(one, near, [feed]) < equality.TOLERANCE
+    with pytest.raises(equality.Unequal):
+        equality.prove(one, far, [feed])
 
 
 PAIRS = """g (float[4] x) => (float[4] y, float[4] z) <float s = {0.5}, float t = {0.25}, uint8 p = {3}> {
@@ -84,7 +84,7 @@ def test_rounding_that_is_undone_at_once_is_no_part_of_the_proof() -> None:
     """A pair of other scales is kept, since it is more than rounding."""
     before = model(PAIRS)
     x = np.array([0.1, 0.3, 200, -9], np.float32)
-    y, z = open_session(verify.unrounded(before)).run({"x": x})
+    y, z = open_session(equality.unrounded(before)).run({"x": x})
     assert np.array_equal(y, -x)
     assert np.array_equal(z, open_session(before).run({"x": x})[1])
 
@@ -93,7 +93,7 @@ def test_decoded_weights_are_compared_as_closely_as_others() -> None:
     stored = "g (float[1,2] x) => (float[1,2] y) <int8[2,2] w = {1, 2, 3, 4}, float s = {0.5}> { NODES }"
     decoded = stored.replace("NODES", "d = DequantizeLinear (w, s)  y = MatMul (x, d)")
     coded = stored.replace("NODES", "q = QuantizeLinear (x, s)  e = DequantizeLinear (q, s)  y = Neg (e)")
-    assert verify.tolerance(model(decoded)) == verify.TOLERANCE < verify.tolerance(model(coded))
+    assert equality.tolerance(model(decoded)) == equality.TOLERANCE < equality.tolerance(model(coded))
 
 
 def test_mask_only_writes_the_same_shapes_and_the_same_answers(source: Path, tmp_path: Path) -> None:
@@ -102,6 +102,6 @@ def test_mask_only_writes_the_same_shapes_and_the_same_answers(source: Path, tmp
         prune(source, step, output=tmp_path / f"{name}.onnx")
     removed, masked = (io.load(tmp_path / f"{name}.onnx") for name in ("removed", "masked"))
     feed = {"input": np.ones((2, 4, 8, 8), np.float32)}
-    assert verify.prove(removed, masked, [feed]) < 1e-4
+    assert equality.prove(removed, masked, [feed]) < 1e-4
     sizes = [sum(v.const_value.size for v in m.graph.initializers.values()) for m in (removed, masked)]
     assert sizes[0] < 0.8 * sizes[1]

@@ -41,6 +41,24 @@ def array(value: ir.Value | None) -> Array | None:
     return value.const_value.numpy()
 
 
+def content(value: ir.Value) -> Array:
+    """The numbers of an initializer, whether a caller may override them or not."""
+    assert value.const_value is not None
+    return value.const_value.numpy()
+
+
+def store(value: ir.Value, new: Array) -> None:
+    """Let an initializer hold `content`, for all who read it."""
+    value.const_value = ir.tensor(np.ascontiguousarray(new), name=value.name)
+    value.shape = ir.Shape(new.shape)
+
+
+def store_all(graph: ir.Graph, constants: Mapping[str, Array]) -> None:
+    """New numbers for initializers of `graph`, by name."""
+    for name, new in constants.items():
+        store(graph.initializers[name], new)
+
+
 def scalar(value: ir.Value | None) -> float | None:
     """The one number in a constant of one element, else None."""
     if value is None or value.const_value is None or not is_constant(value) or value.const_value.size != 1:
@@ -107,9 +125,7 @@ class Editor:
         """Let input `index` of `node`, a constant, hold `content`; other readers of it keep the old one."""
         value = node.inputs[index]
         if value is not None and only_use(value):
-            tensor = ir.tensor(np.ascontiguousarray(content), name=value.name)
-            value.const_value = tensor
-            value.shape = ir.Shape(content.shape)
+            store(value, content)
             return
         stem = value.name if value is not None and value.name else "constant"
         node.replace_input_with(index, self.constant(content, stem))

@@ -12,10 +12,11 @@ from fnmatch import fnmatchcase
 
 import onnx_ir as ir
 
+from optimizer.calibrate.consumers import Consumer, consumers, is_float
 from optimizer.calibrate.lowering import Lowering
 from optimizer.calibrate.sparsify import Pattern
+from optimizer.model.passes.edit import content
 from optimizer.model.ports import Array
-from optimizer.prune.consumers import Consumer, array, consumers
 
 _WEIGHTS = {
     "Conv": (1,), "ConvTranspose": (1,), "Gemm": (0, 1), "MatMul": (0, 1), "LSTM": (1, 2), "GRU": (1, 2), "RNN": (1, 2),
@@ -38,7 +39,7 @@ class Weight:
         """The weight as float64 [G, O, K]."""
         if self.consumer is not None:
             return self.consumer.rows()
-        numbers = array(self.value)
+        numbers = content(self.value)
         lowered = self._lowering()
         return (numbers.reshape(-1, numbers.shape[-1]) if lowered is None else lowered.rows(numbers)).astype("f8")[None]
 
@@ -46,12 +47,12 @@ class Weight:
         """Inverse of `rows`, in the weight's own type."""
         if self.consumer is not None:
             return self.consumer.stored(rows)
-        numbers, lowered = array(self.value), self._lowering()
+        numbers, lowered = content(self.value), self._lowering()
         shaped = rows[0].reshape(numbers.shape) if lowered is None else lowered.weight(rows[0])
         return shaped.astype(numbers.dtype)
 
     def _lowering(self) -> Lowering | None:
-        shape = tuple(array(self.value).shape)
+        shape = tuple(content(self.value).shape)
         if self.node.op_type == "Conv":
             return Lowering(shape, 0, True)
         columns = self.node.op_type in ("Gemm", "MatMul") and not self.node.attributes.get_int("transB", 0)
@@ -60,7 +61,7 @@ class Weight:
     def suits(self, pattern: Pattern) -> bool:
         """Whether the pattern fits into the matrix; columns of a convolution run over its channels first."""
         _, outer, columns = self.rows().shape
-        return pattern.suits(outer, columns, array(self.value).shape[1] if self.node.op_type == "Conv" else columns)
+        return pattern.suits(outer, columns, content(self.value).shape[1] if self.node.op_type == "Conv" else columns)
 
 
 def weights(graph: ir.Graph, only: Sequence[str], exclude: Sequence[str]) -> list[Weight]:
@@ -82,10 +83,7 @@ def _read(graph: ir.Graph) -> Iterator[tuple[ir.Node, ir.Value]]:
 
 
 def _is_weight(value: ir.Value) -> bool:
-    constant = value.const_value is not None and value.is_initializer()
-    real = value.dtype is not None and value.dtype.is_floating_point()
-    free = not value.is_graph_input() and not value.is_graph_output()
-    return constant and real and free and len(array(value).shape) > 1
+    return is_float(value) and content(value).ndim > 1
 
 
 def _matches(one: Weight, globs: Sequence[str]) -> bool:

@@ -18,6 +18,8 @@ import onnx_ir as ir
 
 from optimizer.calibrate.gram import Past, Window
 from optimizer.calibrate.lowering import Lowering, conv_window
+from optimizer.calibrate.lstsq import Fit
+from optimizer.model.passes.edit import Editor, content, get, is_constant, only_use
 from optimizer.model.ports import Array
 
 RECURRENT = ("LSTM", "GRU", "RNN")
@@ -80,12 +82,12 @@ class Consumer:
 
     def rows(self) -> Array:
         """The weight as float64 [G, O, K]."""
-        rows = self.lowering.rows(array(self.weight).astype(np.float64))
+        rows = self.lowering.rows(content(self.weight).astype(np.float64))
         return rows.reshape(self.lowering.groups, -1, rows.shape[1])
 
     def stored(self, rows: Array) -> Array:
         """Inverse of `rows`, in the weight's own type."""
-        return self.lowering.weight(rows.reshape(-1, rows.shape[2])).astype(array(self.weight).dtype)
+        return self.lowering.weight(rows.reshape(-1, rows.shape[2])).astype(content(self.weight).dtype)
 
     def spread(self, channels: Array) -> Array:
         """A figure per channel of `given`, [C], as the columns of each group see it: [G, K]."""
@@ -105,16 +107,14 @@ class Consumer:
         """The bias with [G, O] added to it, by its name, if there is one."""
         if self.bias is None:
             return {}
-        new = array(self.bias).copy()
+        new = content(self.bias).copy()
         own = new[:, : new.shape[1] // 2] if self.lowering.stacked else new
         own += shift.reshape(own.shape).astype(new.dtype)
         return {self.bias.name or "": new}
 
-
-def array(value: ir.Value) -> Array:
-    """The numbers of a constant."""
-    assert value.const_value is not None
-    return value.const_value.numpy()
+    def written(self, found: Fit) -> dict[str, Array]:
+        """A fit as constants, by name."""
+        return {self.name: self.stored(found.weight), **self.shifted(found.shift)}
 
 
 def consumers(graph: ir.Graph) -> list[Consumer]:
@@ -144,10 +144,10 @@ def _consumer(node: ir.Node) -> Consumer | None:
 def _recurrent(node: ir.Node) -> list[Consumer]:
     """W and R, those of them that can be written."""
     given, w, r = node.inputs[:3]
-    bias = node.inputs[3] if len(node.inputs) > 3 else None
+    bias = get(node, 3)
     if node.attributes.get_int("layout", 0) or given is None or w is None or r is None:
         return []
-    found = [Consumer(node, given, w, bias if bias is not None and _own(bias) else None, _stacked(w, 1), None)]
+    found = [Consumer(node, given, w, bias if _own(bias) else None, _stacked(w, 1), None)]
     if node.outputs[0].name:
         past = Past(node.attributes.get_string("direction", "forward") == "reverse")
         found.append(Consumer(node, node.outputs[0], r, None, _stacked(r, _shape(r)[0]), past))
@@ -162,11 +162,15 @@ def _shape(value: ir.Value) -> tuple[int, ...]:
     return tuple(value.const_value.shape.numpy()) if value.const_value is not None else (0, 0, 0)
 
 
-def _own(value: ir.Value) -> bool:
+def _own(value: ir.Value | None) -> bool:
     """Whether this is a float constant that one node reads."""
-    constant = value.const_value is not None and value.is_initializer() and not value.is_graph_input()
-    real = value.dtype is not None and value.dtype.is_floating_point()
-    return constant and real and len(value.uses()) == 1 and not value.is_graph_output()
+    return is_float(value) and only_use(value)
+
+
+def is_float(value: ir.Value | None) -> bool:
+    """Whether this is a constant of real numbers that is no output."""
+    real = value is not None and value.dtype is not None and value.dtype.is_floating_point()
+    return real and is_constant(value) and not value.is_graph_output()  # type: ignore[union-attr]
 
 
 def _plain(node: ir.Node, weight: ir.Value) -> bool:
@@ -181,11 +185,12 @@ def _plain(node: ir.Node, weight: ir.Value) -> bool:
 def _bias(node: ir.Node) -> ir.Value | None:
     if node.op_type == "MatMul":
         return _added(node.outputs[0])
-    bias = node.inputs[2] if len(node.inputs) > 2 else None
+    bias = get(node, 2)
     outer = 1 if node.op_type == "Gemm" and not node.attributes.get_int("transB", 0) else 0
     weight = node.inputs[1]
-    fits = bias is not None and _own(bias) and weight is not None and array(bias).shape == (array(weight).shape[outer],)
-    return bias if fits else None
+    if bias is None or weight is None or not _own(bias):
+        return None
+    return bias if content(bias).shape == (content(weight).shape[outer],) else None
 
 
 def _added(product: ir.Value) -> ir.Value | None:
@@ -194,8 +199,8 @@ def _added(product: ir.Value) -> ir.Value | None:
         return None
     other = uses[0][0].inputs[1 - uses[0][1]]
     weight = product.producer()
-    columns = array(weight.inputs[1]).shape[1:] if weight is not None and weight.inputs[1] is not None else ()
-    return other if other is not None and _own(other) and array(other).shape == columns else None
+    columns = content(weight.inputs[1]).shape[1:] if weight is not None and weight.inputs[1] is not None else ()
+    return other if other is not None and _own(other) and content(other).shape == columns else None
 
 
 def give_biases(model: ir.Model) -> None:
@@ -205,23 +210,17 @@ def give_biases(model: ir.Model) -> None:
         weight, states = node.inputs[1] if len(node.inputs) > 1 else None, node.outputs[0]
         if node.op_type in RECURRENT and not states.name and weight is not None and weight.dtype is not None:
             states.name, states.dtype = f"{node.name} states", weight.dtype
+    editor = Editor(model)
     for found in consumers(model.graph):
         at = 3 if found.lowering.stacked else 2
-        bare = len(found.node.inputs) <= at or found.node.inputs[at] is None
-        if bare and found.node.op_type != "MatMul" and not isinstance(found.window, Past):
-            _give(model.graph, found, at)
+        if get(found.node, at) is None and found.node.op_type != "MatMul" and not isinstance(found.window, Past):
+            _give(editor, found, at)
 
 
-def _give(graph: ir.Graph, found: Consumer, at: int) -> None:
+def _give(editor: Editor, found: Consumer, at: int) -> None:
     shape = found.lowering.shape
     sizes = (shape[0], 2 * shape[1]) if found.lowering.stacked else (shape[found.lowering.axis],)
-    zeros = np.zeros(sizes, array(found.weight).dtype)
-    name = f"{found.weight.name}_shift"
-    while name in graph.initializers:
-        name += "_"
-    bias = ir.Value(name=name, shape=ir.Shape(zeros.shape), type=found.weight.type)
-    bias.const_value = ir.tensor(zeros, name=name)
-    graph.register_initializer(bias)
+    bias = editor.constant(np.zeros(sizes, content(found.weight).dtype), f"{found.weight.name}_shift")
     found.node.resize_inputs(max(at + 1, len(found.node.inputs)))
     found.node.replace_input_with(at, bias)
 

@@ -6,13 +6,15 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
+from optimizer.calibrate import forward
+from optimizer.calibrate.consumers import consumers, give_biases, streams
+from optimizer.choice.repair import repair
 from optimizer.model import shapes
-from optimizer.prune import forward, remove
-from optimizer.prune.consumers import consumers, give_biases, levels, streams
+from optimizer.model.passes.edit import store_all
+from optimizer.prune import remove
 from optimizer.prune.groups import analyse
-from optimizer.prune.repair import repair
+from optimizer.prune.remove import carry_out
 from optimizer.prune.sizes import Sizes
-from optimizer.prune.structured import carry_out
 from optimizer.runtime.session import Options, open_session
 from tests import builders
 from tests.prune.equality import some_labels
@@ -126,15 +128,10 @@ def test_a_block_makes_up_for_what_those_before_it_have_lost(monkeypatch: pytest
     for known in (streams, lambda found: {}):
         monkeypatch.setattr(forward, "streams", known)
         model, dropped = base.clone(), some_labels(axes, 0.4, seed=2)
-        remove.replace(model.graph, repair(axes, dropped, base, base, feeds[:112]).constants)
+        store_all(model.graph, repair(axes, dropped, base, base, feeds[:112]).constants)
         remove.mask(axes, dropped, model.graph)
         errors.append(np.square(outputs(model, feeds[112:]) - outputs(base, feeds[112:])).mean())
     assert errors[0] < 0.9 * errors[1]
-
-
-def test_a_stream_that_is_known_no_sooner_than_the_consumer_is_none() -> None:
-    text = "net (float[3,4] x, float[4,4] w1, float[4,4] w2) => (float[3,4] y) { a = MatMul(x, w1) b = MatMul(x, w2)"
-    assert not streams(consumers(net(text + " y = Add(a, b) }").graph))
 
 
 def test_repair_where_nothing_goes_changes_nothing() -> None:
@@ -142,7 +139,7 @@ def test_repair_where_nothing_goes_changes_nothing() -> None:
     model = base.clone()
     axes = analyse(model)
     constants = repair(axes, axes.none(), base, model, samples(base, 0)[:24]).constants
-    remove.replace(model.graph, constants)
+    store_all(model.graph, constants)
     unseen = samples(base, 5)[:8]
     assert np.allclose(outputs(model, unseen), outputs(base, unseen), atol=1e-3)
 
@@ -153,31 +150,6 @@ def test_repair_leaves_weights_alone_where_there_are_hardly_any_rows() -> None:
     axes = analyse(model)
     found = repair(axes, some_labels(axes, 0.4, 0), base, model, samples(base, 0)[:1])
     assert not found.constants and found.left == 3
-
-
-def test_consumers_are_found_with_their_biases() -> None:
-    found = consumers(net(TOKENS).graph)
-    assert [one.bias.name if one.bias else None for one in found] == ["b1", None, None]
-    assert [[one.weight.name for one in level] for level in levels(found)] == [["w1"], ["w2"], ["w3"]]
-
-
-def test_recurrent_layers_read_their_input_and_their_own_states() -> None:
-    found = consumers(net(STATES).graph)
-    assert [one.name for one in found] == ["w1", "r1", "w2", "w3", "r3", "w4"]
-    assert [one.rows().shape for one in found[:2]] == [(1, 48, 12), (2, 24, 8)]
-    assert [one.bias.name if one.bias else None for one in found[:2]] == ["w1_shift", None]
-    assert all(np.array_equal(one.stored(one.rows()), one.weight.const_value) for one in found)
-
-
-def test_the_shift_of_a_recurrent_layer_goes_to_the_bias_of_its_input() -> None:
-    one = consumers(net(STATES).graph)[0]
-    new = one.shifted(np.ones((1, 48)))["w1_shift"]
-    assert new.shape == (2, 48) and np.all(new[:, :24] == 1) and not new[:, 24:].any()
-
-
-def test_a_shared_weight_and_a_scaled_product_are_no_consumers() -> None:
-    text = "net (float[3,4] x, float[4,4] w, float[4,4] v) => (float[3,4] y) { a = MatMul(x, w) b = MatMul(a, w)"
-    assert not consumers(net(text + " y = Gemm<alpha=2.0>(b, v) }").graph)
 
 
 def test_macs_of_a_recurrent_layer_fall_with_its_hidden_channels() -> None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from optimizer.choice.times import REST, Curve, Loads, Times, curve
 from optimizer.prune.groups import analyse
-from optimizer.prune.times import REST, Curve, Loads, Times, curve
+from tests.choice.test_repair import TOKENS, net
 from tests.prune.equality import some_labels
-from tests.prune.test_repair import TOKENS, net
 
 
 def test_loads_are_macs_or_what_is_put_out() -> None:

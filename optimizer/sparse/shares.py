@@ -22,16 +22,16 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 import onnx_ir as ir
 
+from optimizer.calibrate.consumers import Consumer
+from optimizer.calibrate.elimination import pooled
+from optimizer.calibrate.forward import LEAST_ROWS, forward
 from optimizer.calibrate.lstsq import Fit, Moments, Pairs, fit, fitted_to
+from optimizer.calibrate.outputs import Outputs
 from optimizer.calibrate.pieces import Feeds
 from optimizer.calibrate.sparsify import Pattern, costs, sparsify
+from optimizer.model.passes.edit import store_all
 from optimizer.model.ports import Array
-from optimizer.prune.consumers import Consumer
-from optimizer.prune.forward import forward
-from optimizer.prune.remove import replace
-from optimizer.prune.repair import LEAST_ROWS, written
-from optimizer.prune.response import Outputs, pooled
-from optimizer.prune.weights import Weight
+from optimizer.sparse.weights import Weight
 
 MOST = 0.95
 """The largest share of one weight that goes by ranking over all."""
@@ -121,7 +121,7 @@ def shares(priced_: Sequence[Costs], worth: Sequence[Array], share: float, scope
 def noise(model: ir.Model, outputs: Outputs, constants: Mapping[str, Array]) -> float:
     """That of the outputs when `constants` take the place of the model's."""
     copy = model.clone()
-    replace(copy.graph, constants)
+    store_all(copy.graph, constants)
     return outputs.noise(copy)
 
 
@@ -164,7 +164,7 @@ def mended(one: Costs, share: float, seen: Pairs, unseen: Pairs) -> dict[str, Ar
         best, least = form, error
     best = plain if plain(some).error(rows, held) < least else best
     seen.merge(unseen)
-    return written(consumer, best(seen.moments()))
+    return consumer.written(best(seen.moments()))
 
 
 def sparse(
@@ -179,7 +179,7 @@ def sparse(
     working = model.clone()
     for one, share in chosen:
         if one.weight.consumer is None or feeds is None:
-            replace(working.graph, plainly(one, share))
+            store_all(working.graph, plainly(one, share))
     if feeds is not None:
         own = {one.weight.name: (one, share) for one, share in chosen if one.weight.consumer is not None}
 

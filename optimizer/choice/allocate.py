@@ -18,8 +18,8 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
+from optimizer.choice.importance import Scores
 from optimizer.prune.groups import Axes, Bools, Group, Ints
-from optimizer.prune.importance import Scores
 
 MOST = 0.9
 """The largest share of one group that goes by global ranking."""

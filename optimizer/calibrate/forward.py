@@ -13,15 +13,18 @@ from collections.abc import Callable, Mapping, Sequence
 
 import onnx_ir as ir
 
+from optimizer.calibrate.consumers import Consumer, levels, streams
 from optimizer.calibrate.gram import enough
 from optimizer.calibrate.lstsq import Pairs
 from optimizer.calibrate.pieces import Feeds, Pieces, held
+from optimizer.model.passes.edit import store_all
 from optimizer.model.ports import Array
-from optimizer.prune.consumers import Consumer, levels, streams
-from optimizer.prune.remove import replace
 
 HELD = 4
 """Of so many samples the last is not fitted to."""
+
+LEAST_ROWS = 8
+"""Rows of data below which nothing is fitted."""
 
 Mending = Callable[[Consumer, Pairs, Pairs], Mapping[str, Array]]
 """New constants of one consumer, from moments to fit to and moments to judge by."""
@@ -52,7 +55,7 @@ def forward(
         for one, pairs in zip(level, seen, strict=True):
             new = mending(one, *pairs)
             constants |= new
-            replace(working.graph, new)
+            store_all(working.graph, new)
         after()
         tick()
     return constants

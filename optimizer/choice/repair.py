@@ -20,16 +20,14 @@ from collections.abc import Callable, Mapping
 import numpy as np
 import onnx_ir as ir
 
+from optimizer.calibrate.consumers import Consumer, consumers
+from optimizer.calibrate.forward import LEAST_ROWS, forward
 from optimizer.calibrate.lstsq import Fit, Moments, Pairs, fit, shifted
 from optimizer.calibrate.pieces import Feeds
 from optimizer.model.ports import Array
-from optimizer.prune.consumers import Consumer, consumers
-from optimizer.prune.forward import forward
 from optimizer.prune.groups import Axes, Bools
 from optimizer.prune.remove import mask
 
-LEAST_ROWS = 8
-"""Rows of data below which nothing is fitted."""
 RIDGES = (1e-3, 1e-2, 1e-1, 1.0)
 """Tried for every consumer: the fewer the data, the more a weight has to stay what it was."""
 
@@ -103,7 +101,7 @@ def _mended(axes: Axes, one: Consumer, gone: Bools, fitting: Pairs, judging: Pai
     if not best:
         return {}, 0
     fitting.merge(judging)
-    return written(one, forms[best](fitting.moments().of(stays))), min(best, 2)
+    return one.written(forms[best](fitting.moments().of(stays))), min(best, 2)
 
 
 def _stays(axes: Axes, one: Consumer, gone: Bools) -> Array:
@@ -112,8 +110,3 @@ def _stays(axes: Axes, one: Consumer, gone: Bools) -> Array:
     if one.lowering.stacked:
         return np.ones((groups, outer), np.bool_)
     return ~_gone(axes, one.output, one.channel_axis, gone).reshape(groups, outer)
-
-
-def written(one: Consumer, found: Fit) -> dict[str, Array]:
-    """A fit as the constants of a consumer."""
-    return {one.name: one.stored(found.weight), **one.shifted(found.shift)}

@@ -19,10 +19,11 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from optimizer.calibrate.consumers import Consumer
 from optimizer.calibrate.elimination import Curve, Reader, eliminate
 from optimizer.calibrate.lstsq import variances
+from optimizer.model.passes.edit import content
 from optimizer.model.ports import Array
-from optimizer.prune.consumers import Consumer
 from optimizer.prune.groups import Axes, Group
 
 Scores: TypeAlias = npt.NDArray[np.float64]
@@ -44,7 +45,7 @@ def norms(axes: Axes) -> Scores:
     """`magnitude` of each label alone."""
     total, count = np.zeros(len(axes.sets.root)), np.zeros(len(axes.sets.root))
     for value in axes.parameters:
-        array = np.square(_floats(value.const_value))
+        array = np.square(content(value).astype(np.float64))
         for index, axis in enumerate(axes.layouts[value] or ()):
             position, root = axes.sets.members(axis.labels)
             if not len(root):
@@ -56,10 +57,6 @@ def norms(axes: Axes) -> Scores:
             total[labels] += here / times
             count[labels] += here > 0
     return np.asarray(total / np.maximum(count, 1))
-
-
-def _floats(tensor: object) -> npt.NDArray[np.float64]:
-    return np.asarray(tensor.numpy() if hasattr(tensor, "numpy") else tensor, np.float64)
 
 
 def scarce(axes: Axes, alone: Scores) -> Scores:

@@ -11,12 +11,12 @@ from optimizer.calibrate.sparsify import Pattern
 from optimizer.errors import BoundMissed, ConfigError, NothingToDo
 from optimizer.model import io
 from optimizer.pipeline.prune import prune
-from optimizer.prune.sparse import Costs, ranked, shares
-from optimizer.prune.weights import weights
 from optimizer.recipe import Prune, Run
 from optimizer.report.records import Result
+from optimizer.sparse.shares import Costs, ranked, shares
+from optimizer.sparse.weights import weights
 from tests import builders
-from tests.prune.test_repair import CONVS, STATES, TOKENS, net, samples
+from tests.choice.test_repair import CONVS, STATES, TOKENS, net, samples
 
 
 @pytest.fixture

@@ -8,11 +8,12 @@ from fnmatch import fnmatchcase
 
 import onnx_ir as ir
 
+from optimizer.choice import allocate
+from optimizer.choice.importance import Criterion, magnitude
 from optimizer.errors import NothingToDo
 from optimizer.model.ports import Array
-from optimizer.prune import allocate, remove
 from optimizer.prune.groups import Axes, Bools, Group
-from optimizer.prune.importance import Criterion, magnitude
+from optimizer.prune.remove import carry_out
 from optimizer.prune.sizes import Sizes
 
 
@@ -61,14 +62,6 @@ def prune(
     dropped = choose(axes, target, criterion)
     carry_out(axes, model, masked, dropped, mend(dropped))
     return Pruned(model, masked)
-
-
-def carry_out(axes: Axes, model: ir.Model, masked: ir.Model, dropped: Bools, constants: Mapping[str, Array]) -> None:
-    """Put new constants into both models, then remove from the one and mask the other."""
-    for graph in (model.graph, masked.graph):
-        remove.replace(graph, constants)
-    remove.mask(axes, dropped, masked.graph)
-    remove.remove(axes, dropped)
 
 
 def choose(axes: Axes, target: Target, criterion: Criterion) -> Bools:

@@ -6,9 +6,10 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
-from optimizer.prune import allocate, prepare
+from optimizer.choice import allocate
+from optimizer.choice.importance import magnitude
+from optimizer.prune import prepare
 from optimizer.prune.groups import Axes, analyse
-from optimizer.prune.importance import magnitude
 from optimizer.prune.sizes import Sizes
 from tests.prune.test_groups import model
 
