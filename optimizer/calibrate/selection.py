@@ -6,6 +6,7 @@ order, so that two such outputs cannot be subtracted. What can be compared is wh
 `comparable` gives a model whose outputs are those that depend on no selection, and for every selection that depends on
 no other, the real values that decide it: its float inputs, or for masks and indices the nearest float values that they
 are made of. They are called ``NODE:0``, ``NODE:1`` ... after the selecting node, which keeps its name in quantization.
+`pinned` gives a model that is told what to select, which can be compared beyond that too.
 
 Selecting are NonMaxSuppression, NonZero, Unique and Compress, and nodes that hold one of these in a body; only if what
 they read depends on a product by weights (the masks of padding do not, and are the same in both models).
@@ -14,7 +15,7 @@ they read depends on a product by weights (the masks of padding do not, and are 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import onnx_ir as ir
 
@@ -41,15 +42,50 @@ def comparable(model: ir.Model) -> ir.Model:
     found = _selections(copy)
     selected = {value for node in (*found.first, *found.later) for value in node.outputs}
     kept = [value for value in copy.graph.outputs if value not in selected]
-    for node in found.first:
-        for number, value in enumerate(dict.fromkeys(_deciding(node, found.computed))):
+    _put_out(copy.graph, [*kept, *_deciders(found.first, found.computed)])
+    return copy
+
+
+def telling(model: ir.Model) -> ir.Model:
+    """A clone of `model` that puts out all that its selections give, for `pinned` to be fed with."""
+    copy = model.clone()
+    _put_out(copy.graph, [value for node in _picking(copy)[0] for value in _used(node)])
+    return copy
+
+
+def pinned(model: ir.Model) -> ir.Model:
+    """A clone of `model` that selects nothing: what selections give are inputs, named as `telling` puts them out.
+
+    So models that would select differently by a hair can be compared up to their ends, and by what decides.
+    """
+    copy = model.clone()
+    shapes.infer(copy)
+    nodes, computed = _picking(copy)
+    kept = [value for value in copy.graph.outputs if value.producer() not in nodes]
+    _put_out(copy.graph, [*kept, *_deciders(nodes, computed)])
+    for node in nodes:
+        for value in _used(node):
+            given = ir.Value(name=value.name, type=value.type, shape=value.shape)
+            value.replace_all_uses_with(given)
+            copy.graph.inputs.append(given)
+    copy.graph.remove(nodes)
+    return copy
+
+
+def _put_out(graph: ir.Graph, values: Sequence[ir.Value]) -> None:
+    graph.outputs.clear()
+    graph.outputs.extend(values)
+
+
+def _deciders(nodes: Sequence[ir.Node], computed: set[ir.Value]) -> Iterator[ir.Value]:
+    """Copies, named after `nodes`, of what decides what each of them selects."""
+    for node in nodes:
+        for number, value in enumerate(dict.fromkeys(_deciding(node, computed))):
             seen = ir.node("Identity", [value], num_outputs=1)
             seen.outputs[0].name, seen.outputs[0].type = f"{node.name}:{number}", value.type
-            copy.graph.append(seen)
-            kept.append(seen.outputs[0])
-    copy.graph.outputs.clear()
-    copy.graph.outputs.extend(kept)
-    return copy
+            if node.graph is not None:
+                node.graph.append(seen)
+            yield seen.outputs[0]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,6 +113,19 @@ def _selections(model: ir.Model) -> _Selections:
         elif depends or node.op_type in _PRODUCTS:
             found.computed.update(node.outputs)
     return found
+
+
+def _picking(model: ir.Model) -> tuple[list[ir.Node], set[ir.Value]]:
+    """The nodes whose results turn on hairs, and all that depends on a product by weights."""
+    found = _selections(model)
+    computed = found.computed | {value for node in (*found.first, *found.later) for value in node.outputs}
+    selecting = {*found.first, *(node for node in found.later if _selects(node))}
+    ranking = {node for node in model.graph if node.op_type == "TopK" and not computed.isdisjoint(node.inputs)}
+    return [node for node in model.graph if node in selecting | ranking], computed
+
+
+def _used(node: ir.Node) -> list[ir.Value]:
+    return [value for value in node.outputs if value.uses()]
 
 
 def _deciding(node: ir.Node, computed: set[ir.Value]) -> Iterator[ir.Value]:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import onnx_ir as ir
 
-from optimizer.calibrate import metrics
+from optimizer.calibrate import equality, metrics
 from optimizer.model import io, shapes
 from optimizer.model.passes.dead import remove_unused
 from optimizer.pipeline import common, sparse
@@ -21,7 +21,6 @@ from optimizer.pipeline.pruning import Calibration
 from optimizer.pipeline.settle import Found, settle, within
 from optimizer.recipe import Prune, Run
 from optimizer.report.records import Accuracy, Result, to_json
-from optimizer.runtime import equality
 
 _PROOFS = 2
 _RACE_SECONDS = 6.0

@@ -22,6 +22,7 @@ from typing import TypeVar
 import numpy as np
 import onnx_ir as ir
 
+from optimizer.calibrate import equality
 from optimizer.choice import structured
 from optimizer.choice.importance import magnitude
 from optimizer.data.spec import open_samples
@@ -30,7 +31,6 @@ from optimizer.model import cleanup, io
 from optimizer.prune import prepare, remove
 from optimizer.prune.groups import Axes, Bools, analyse
 from optimizer.prune.sizes import Sizes
-from optimizer.runtime import equality
 from optimizer.runtime.session import Options, open_session
 from tests.prune.equality import some_labels
 
@@ -84,10 +84,9 @@ def compared(model: ir.Model, axes: Axes, base: ir.Model, dropped: Bools) -> tup
     remove.mask(axes, dropped, masked.graph)
     remove.remove(axes, dropped)
     feed = open_samples(None, model, count=1, seed=0)[0]
-    before, one, other = (open_session(m, Options(level="basic")).run(feed) for m in (model, base, masked))
-    pairs = (zip(a, b, strict=True) for a, b in ((one, other), (before, other)))
-    error, change = (max(equality.difference(a, b) for a, b in both) for both in pairs)
-    return error, change
+    before, after = (open_session(m, Options(level="basic")).run(feed) for m in (model, masked))
+    change = max(equality.difference(a, b) for a, b in zip(before, after, strict=True))
+    return equality.prove(base, masked, [feed]), change
 
 
 def reasons(axes: Axes, most: int = 3) -> Iterator[str]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
+from optimizer.calibrate import equality
 from optimizer.prune import prepare, remove
 from optimizer.prune.groups import Axes, analyse
-from optimizer.runtime import equality
 from tests import builders
 from tests.prune.equality import some_labels
 

@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from optimizer.calibrate import equality
 from optimizer.model import io
 from optimizer.pipeline.prune import prune
 from optimizer.prune import remove
 from optimizer.recipe import Prune
-from optimizer.runtime import equality
 from tests.ops.examples import EXAMPLES
 from tests.prune.equality import compare
 from tests.prune.random_graphs import OPSET, graph

@@ -9,15 +9,16 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
+from optimizer.calibrate import equality
 from optimizer.errors import NothingToDo
 from optimizer.model import io
 from optimizer.ops.axes import RULES
 from optimizer.pipeline.prune import prune
 from optimizer.recipe import Prune
-from optimizer.runtime import equality
 from optimizer.runtime.session import open_session
 from tests.prune.random_graphs import graph
 from tests.prune.test_groups import model
+from tests.quantize.nets import build
 
 NORM = """g (float[n,6] x, float[6,16] w, float[16] s, float[16] b, float[16,4] v) => (float[n,4] y) {
     h = MatMul (x, w)  z = LayerNormalization (h, s, b)  y = MatMul (z, v) }"""
@@ -45,6 +46,7 @@ def test_a_wrong_rule_is_caught_and_nothing_is_written(tmp_path: Path, monkeypat
 def test_differences_are_relative_and_never_overlook_a_shape() -> None:
     assert equality.difference(np.array([2.0, 4.0]), np.array([2.0, 5.0])) == pytest.approx(0.2)
     assert equality.difference(np.zeros(2), np.zeros(3)) == float("inf")
+    assert equality.difference(np.zeros(0, np.int64), np.zeros(0, np.int64)) == 0
     assert not equality.difference(np.array([np.nan]), np.array([1.0])) <= equality.TOLERANCE
 
 
@@ -105,3 +107,25 @@ def test_mask_only_writes_the_same_shapes_and_the_same_answers(source: Path, tmp
     assert equality.prove(removed, masked, [feed]) < 1e-4
     sizes = [sum(v.const_value.size for v in m.graph.initializers.values()) for m in (removed, masked)]
     assert sizes[0] < 0.8 * sizes[1]
+
+
+PICKS = """g (float[3,4] x) => (float[2,4] y) {
+    z = MatMul (x, w)  s = ReduceSum <keepdims = 0> (z, last)  best, which = TopK (s, two)
+    g = Gather (z, which)  y = MatMul (g, u) }"""
+
+
+def picking(first: float = 1.0, unpicked: float = 1.0, later: float = 1.0) -> ir.Model:
+    """Of three rows the two with the largest sums; the arguments are factors of the constants."""
+    w, u = np.diag([first, 1, unpicked, 1]), np.eye(4) * later
+    numbers = {"last": np.array([1]), "two": np.array([2])}
+    return build(PICKS, {"w": w.astype(np.float32), "u": u.astype(np.float32)} | numbers)
+
+
+def test_what_is_picked_by_a_last_bit_is_told_to_both_and_all_else_is_compared() -> None:
+    feed = {"x": np.array([[3, 0, 0, 0], [0, np.nextafter(np.float32(3), np.float32(4)), 0, 0], [0, 0, 1, 0]], "f4")}
+    one, other = picking(), picking(1 + 4e-7)
+    assert equality.largest(one, other, [feed])[0] > 0.5, "the rows change places"
+    assert equality.prove(one, other, [feed]) < 1e-6
+    for wrong in (picking(1 + 4e-7, unpicked=1.01), picking(1 + 4e-7, later=1.01)):
+        with pytest.raises(equality.Unequal):
+            equality.prove(one, wrong, [feed])

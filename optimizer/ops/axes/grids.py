@@ -57,6 +57,13 @@ def _slots(labels: Labels, axis: Ints) -> list[Ints]:
 
 def _kinds(grid: Ints) -> tuple[Ints, Ints, Ints]:
     """The grid of different rows and columns, and which of them each row and each column is."""
-    kinds, row = np.unique(grid, axis=0, return_inverse=True)
-    kinds, column = np.unique(kinds, axis=1, return_inverse=True)
-    return kinds, row.ravel(), column.ravel()
+    kinds, row = _different(grid)
+    columns, column = _different(kinds.T)
+    return columns.T, row, column
+
+
+def _different(grid: Ints) -> tuple[Ints, Ints]:
+    """The different rows, in order of appearance, and which of them each row is."""
+    numbers: dict[bytes, int] = {}
+    which = np.array([numbers.setdefault(row.tobytes(), len(numbers)) for row in np.ascontiguousarray(grid)])
+    return grid[np.unique(which, return_index=True)[1]], which

@@ -147,10 +147,10 @@ class Labels:
         return max((self._why_of(part) for part in self._parts[root]), default=_SILENT)
 
     def _freeze(self, roots: Ints, why: int) -> None:
-        roots = roots[self._why[roots] == _FREE]
-        self._why[roots] = why
-        for root in roots[self._bound[roots]].tolist():
-            self._freeze(self.find(sorted(self._parts[root])), why)
+        while (roots := roots[self._why[roots] == _FREE]).size:
+            self._why[roots] = why
+            parts = frozenset[int]().union(*(self._parts[root] for root in roots[self._bound[roots]].tolist()))
+            roots = np.unique(self.find(sorted(parts)))
 
     def _link(self, a: Ints, b: Ints) -> None:
         """Union of unbound classes: the larger root hangs below the smaller one until all pairs agree."""
@@ -211,7 +211,7 @@ class Labels:
         by_places = {tuple(places): label for label, places in there.items()}
         for label, places in here.items():
             if (twin := by_places.pop(tuple(places), None)) is not None:
-                self._tie(label, twin)
+                self._join(label, twin)
         return {label: len(places) for label, places in (here | there).items()}
 
     def _couple(self, a: int, b: int, places: dict[int, int]) -> None:
@@ -221,16 +221,13 @@ class Labels:
         for label in list(mine):
             twin = next((twin for twin in yours if self._family[twin] == self._family[label]), None)
             if twin is not None:
-                self._tie(label, twin)
+                self._join(label, twin)
                 mine.remove(label)
                 yours.remove(twin)
         for label, twin in zip(mine, yours, strict=False):
-            self._tie(label, twin)
+            self._join(label, twin)
         if rest := mine[len(yours) :] + yours[len(mine) :]:
             self.freeze(rest, self.reason(b if one else a) if not (one and other) else "lies in two groupings at odds")
-
-    def _tie(self, a: int, b: int) -> None:
-        self._link(self.find([a]), self.find([b]))
 
     def _conjunctions(self, sets: list[Set]) -> Ints:
         """A label for each set, bound to it if it has several parts."""
