@@ -3,9 +3,11 @@
 A detector ends in NonMaxSuppression: a score that moves by a hair changes which boxes come out, how many, and in what
 order, so that two such outputs cannot be subtracted. What can be compared is what the first selection reads.
 
-`comparable` gives a model whose outputs are those that depend on no selection, and for every selection that depends on
-no other, the real values that decide it: its float inputs, or for masks and indices the nearest float values that they
-are made of. They are called ``NODE:0``, ``NODE:1`` ... after the selecting node, which keeps its name in quantization.
+`comparable` gives a model whose outputs are those that depend on no selection; for every selection that depends on no
+other, the real values that decide it: its float inputs, or for masks and indices the nearest float values that they are
+made of; and what is selected from: real values that depend on no selection, and are read by nodes that do (boxes of
+which some are picked by score). They are called ``NODE:0``, ``NODE:1`` ... after the selecting or the reading node,
+which keep their names in quantization.
 `pinned` gives a model that is told what to select, which can be compared beyond that too.
 
 Selecting are NonMaxSuppression, NonZero, Unique and Compress, and nodes that hold one of these in a body; only if what
@@ -15,7 +17,7 @@ they read depends on a product by weights (the masks of padding do not, and are 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import onnx_ir as ir
 
@@ -42,7 +44,9 @@ def comparable(model: ir.Model) -> ir.Model:
     found = _selections(copy)
     selected = {value for node in (*found.first, *found.later) for value in node.outputs}
     kept = [value for value in copy.graph.outputs if value not in selected]
-    _put_out(copy.graph, [*kept, *_deciders(found.first, found.computed)])
+    chosen = {node: _deciding(node, found.computed) for node in found.first}
+    chosen |= {node: _reading(node, found.computed) for node in found.later}
+    _put_out(copy.graph, [*kept, *_seen(chosen)])
     return copy
 
 
@@ -62,7 +66,7 @@ def pinned(model: ir.Model) -> ir.Model:
     shapes.infer(copy)
     nodes, computed = _picking(copy)
     kept = [value for value in copy.graph.outputs if value.producer() not in nodes]
-    _put_out(copy.graph, [*kept, *_deciders(nodes, computed)])
+    _put_out(copy.graph, [*kept, *_seen({node: _deciding(node, computed) for node in nodes})])
     for node in nodes:
         for value in _used(node):
             given = ir.Value(name=value.name, type=value.type, shape=value.shape)
@@ -77,15 +81,15 @@ def _put_out(graph: ir.Graph, values: Sequence[ir.Value]) -> None:
     graph.outputs.extend(values)
 
 
-def _deciders(nodes: Sequence[ir.Node], computed: set[ir.Value]) -> Iterator[ir.Value]:
-    """Copies, named after `nodes`, of what decides what each of them selects."""
-    for node in nodes:
-        for number, value in enumerate(dict.fromkeys(_deciding(node, computed))):
-            seen = ir.node("Identity", [value], num_outputs=1)
-            seen.outputs[0].name, seen.outputs[0].type = f"{node.name}:{number}", value.type
+def _seen(values: Mapping[ir.Node, Iterable[ir.Value]]) -> Iterator[ir.Value]:
+    """Copies of the values, named after the nodes."""
+    for node, own in values.items():
+        for number, value in enumerate(dict.fromkeys(own)):
+            copy = ir.node("Identity", [value], num_outputs=1)
+            copy.outputs[0].name, copy.outputs[0].type = f"{node.name}:{number}", value.type
             if node.graph is not None:
-                node.graph.append(seen)
-            yield seen.outputs[0]
+                node.graph.append(copy)
+            yield copy.outputs[0]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -138,6 +142,11 @@ def _deciding(node: ir.Node, computed: set[ir.Value]) -> Iterator[ir.Value]:
             yield value
         else:
             yield from _deciding(producer, computed)
+
+
+def _reading(node: ir.Node, computed: set[ir.Value]) -> Iterator[ir.Value]:
+    """The float values that `node` reads of those."""
+    yield from (value for value in bodies.read(node) if value in computed and value.dtype in _REAL)
 
 
 def _selects(node: ir.Node) -> bool:

@@ -39,8 +39,8 @@ def named(model: ir.Model, op: str) -> str:
 
 def test_boxes_and_scores_are_compared_instead_of_what_suppression_leaves() -> None:
     model = boxes()
-    name = named(model, "NonMaxSuppression")
-    assert outputs(comparable(model)) == ["whole", f"{name}:0", f"{name}:1"]
+    name, gather = named(model, "NonMaxSuppression"), named(model, "Gather")
+    assert outputs(comparable(model)) == ["whole", f"{name}:0", f"{name}:1", f"{gather}:0"]
     assert outputs(model) == ["y", "whole"]
 
 
@@ -48,6 +48,15 @@ def test_models_whose_outputs_differ_in_number_can_be_compared() -> None:
     one, other = boxes(), boxes()
     moved = WEIGHTS["w"] * 1.01
     other.graph.initializers["w"].const_value = ir.tensor(moved.astype(np.float32))
+    sessions = [open_session(comparable(model)) for model in (one, other)]
+    samples = in_memory([{"x": normal(6, 4, seed=seed)} for seed in range(4)])
+    assert 39 < compare_outputs(*sessions, samples, samples).sqnr_db < 41
+
+
+def test_boxes_that_are_picked_by_scores_of_another_head_are_compared_too() -> None:
+    text = """g (float[6,4] x) => (float[n,4] y) { h = MatMul(x, w)  s = ReduceMax <keepdims = 0> (h, last)
+      m = Greater(s, half)  t = NonZero(m)  i = Reshape(t, flat)  b = MatMul(x, v)  y = Gather(b, i) }"""
+    one, other = (build(text, WEIGHTS | NUMBERS | {"v": WEIGHTS["w"] * np.float32(by)}) for by in (1, 1.01))
     sessions = [open_session(comparable(model)) for model in (one, other)]
     samples = in_memory([{"x": normal(6, 4, seed=seed)} for seed in range(4)])
     assert 39 < compare_outputs(*sessions, samples, samples).sqnr_db < 41

@@ -24,7 +24,7 @@ from optimizer.calibrate.selection import comparable
 from optimizer.data.convert import codes
 from optimizer.data.samples import coded
 from optimizer.data.spec import open_samples
-from optimizer.model import io
+from optimizer.model import cleanup, io
 from optimizer.pipeline.common import name_nodes
 from optimizer.runtime.session import open_session
 
@@ -75,8 +75,8 @@ def other_sqnr(model: Path, candidate: Path) -> float:
     """SQNR of the answers on synthetic inputs that the command has not made."""
     loaded, made = io.load(model), io.load(candidate)
     one, other = open_session(loaded), open_session(comparable(made))
-
     samples = open_samples(None, loaded, count=_OTHERS, seed=_SEED, runs=one.accepts)
+    cleanup.clean(loaded)
     name_nodes(loaded)
     return compare_outputs(open_session(comparable(loaded)), other, samples, coded(samples, codes(made))).sqnr_db
 
