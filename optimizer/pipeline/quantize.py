@@ -143,7 +143,7 @@ class Work:
 
     def finalists(self, ranked: list[Candidate]) -> list[Judged]:
         """From candidates by speed: the fastest, repaired or cut back until its answers hold, the fastest that holds as
-        it is, and weights alone (as they are if nothing holds). Raises `BoundMissed` if there are none within
+        it is, and weights alone (the closest form if nothing holds). Raises `BoundMissed` if there are none within
         `max_drop`."""
         found: list[Judged] = []
         missed: list[Judged] = []
@@ -162,11 +162,13 @@ class Work:
                 found.append(bounded)
         if missed and self.step.mode == "auto" and self.step.measure:
             found += self.in_blocks()
-        if not found and self.step.mode == "auto" and self.judge.holds(halved := self.judge.of(self.static.halved())):
-            found.append(halved)
+        if not found and self.step.mode == "auto":
+            halved = self.judge.of(self.static.halved())
+            (found if self.judge.holds(halved) else missed).append(halved)
         if not found and self.step.max_drop is not None:
             raise self.missed(min(missed, key=lambda one: one.accuracy.drop), self.step.max_drop)
-        return found or [judged for judged in missed if judged.candidate.only_stored] or missed[-1:]
+        plain = [judged for judged in missed if judged.candidate.only_stored] or missed[-1:]
+        return found or [max(plain, key=lambda judged: judged.accuracy.closeness)]
 
     def in_blocks(self) -> list[Judged]:
         """The form for activations that one range does not fit, if its answers hold: weights in blocks, activations

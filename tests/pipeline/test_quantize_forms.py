@@ -215,3 +215,14 @@ def test_weights_in_blocks_are_smaller_and_the_report_says_what_they_are(
 def test_blocks_that_cannot_be_are_refused(fields: dict[str, Any], said: str) -> None:
     with pytest.raises(ConfigError, match=said):
         Quantize(**fields)
+
+
+def test_where_no_form_holds_the_closest_is_written_with_a_warning(tmp_path: Path) -> None:
+    """The outputs turn over with the fourth digit of what goes into the sine: float16 weights are closer than int8."""
+    text = "g (float[N,64] x) => (float[N,64] y) { h = MatMul(x, w)  t = Mul(h, k)  y = Sin(t) }"
+    io.save(build(text, {"w": normal(64, 64, scale=0.1), "k": np.float32(2500)}), tmp_path / "net.onnx")
+    result = pipeline.quantize(tmp_path / "net.onnx", Quantize(measure=False), Run(samples=8))
+    assert result.accuracy is not None
+    assert result.accuracy.sqnr_db < 14
+    assert any("float16" in step for step in result.steps)
+    assert any("drops by" in warning for warning in result.warnings)
