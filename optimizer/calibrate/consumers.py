@@ -175,10 +175,10 @@ def is_float(value: ir.Value | None) -> bool:
 
 def _plain(node: ir.Node, weight: ir.Value) -> bool:
     assert weight.const_value is not None
-    get = node.attributes.get_float
+    number = node.attributes.get_float
     if node.op_type == "Conv":
         return node.attributes.get_string("auto_pad", "NOTSET") in ("NOTSET", "VALID", "")
-    scaled = get("alpha", 1.0) != 1.0 or (get("beta", 1.0) != 1.0 and len(node.inputs) > 2)
+    scaled = number("alpha", 1.0) != 1.0 or (number("beta", 1.0) != 1.0 and len(node.inputs) > 2)
     return len(weight.const_value.shape) == 2 and not node.attributes.get_int("transA", 0) and not scaled
 
 
