@@ -81,3 +81,21 @@ def test_importing_the_package_loads_nothing_heavy() -> None:
         subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     )
     assert not loaded & {"numpy", "onnx", "onnx_ir", "onnxruntime", "torch", "optuna"}
+
+
+def code_lines(file: Path) -> int:
+    """Lines that are neither blank, nor comment, nor text that documents."""
+    source = file.read_text()
+    told = [
+        node.value
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+    ]
+    text = {line for one in told for line in range(one.lineno, (one.end_lineno or one.lineno) + 1)}
+    lines = enumerate(source.splitlines(), 1)
+    return sum(number not in text and not line.strip().startswith("#") and bool(line.strip()) for number, line in lines)
+
+
+def test_what_can_be_removed_and_its_removal_stay_small_enough_to_read_in_an_hour() -> None:
+    files = [file for part in ("ops/axes", "prune") for file in (ROOT / part).rglob("*.py")]
+    assert 0 < sum(map(code_lines, files)) <= 1800
