@@ -50,7 +50,7 @@ def test_measuring_ends_with_the_time_budget() -> None:
         return timing.Slot([noise.uniform(1, 100)], [])
 
     timing.race([slot, slot], seconds=0.3, min_blocks=2, target_halfwidth=1e-9)
-    assert 0.3 <= time.perf_counter() - began < 0.6
+    assert 0.3 <= time.perf_counter() - began < 3
 
 
 def test_a_model_that_does_more_is_slower() -> None:
