@@ -36,6 +36,8 @@ _NO_DATA = (
 )
 HELD_BACK = 0.25
 """Share of real samples that are judged on only."""
+_LEAST_BLOCKS = 6
+"""What is decided by times is decided by so many rounds of a slow model, however long they take."""
 TIMED_SAMPLES = 4
 """Samples that timing cycles through: enough to vary data-dependent work, few enough to stay in memory."""
 
@@ -136,7 +138,7 @@ def race(baseline: ir.Model, candidates: Sequence[ir.Model], samples: Samples, r
     sessions = [open_session(model, Options(threads=run.threads)) for model in (baseline, *candidates)]
     few = samples.take(TIMED_SAMPLES)
     feeds = [list(coded(few, codes(model))) for model in (baseline, *candidates)]
-    times = timing.compare(sessions, feeds, seconds=seconds, seed=run.seed)
+    times = timing.compare(sessions, feeds, seconds=seconds, seed=run.seed, least=_LEAST_BLOCKS)
     return Timed(tuple(_latency(times, index) for index in range(1, len(sessions))))
 
 

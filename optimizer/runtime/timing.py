@@ -13,8 +13,8 @@ What counts of a run of a single-threaded session is the CPU time of the thread 
 to the microsecond: time in which another process held the core is none of the model's. All else is wall time.
 
 Blocks go on until the widest interval is as narrow as asked, but for `min_blocks` at least, and none is begun after
-`seconds`, whatever was reached. Sessions should be opened with spinning off (the default): two live sessions that spin
-sabotage each other.
+`seconds`, whatever was reached, unless there are fewer than `least`, of which no interval would say anything. Sessions
+should be opened with spinning off (the default): two live sessions that spin sabotage each other.
 """
 
 from __future__ import annotations
@@ -93,10 +93,13 @@ def compare(
     seed: int = 0,
     min_blocks: int = 10,
     target_halfwidth: float = 0.01,
+    least: int = 1,
 ) -> PairedTimes:
     """Time `sessions` against each other; `feeds[i]` are the samples of `sessions[i]`, cycled, as many for each."""
     lanes = [session_lane(session, own) for session, own in zip(sessions, feeds, strict=True)]
-    return race(lanes, seconds=seconds, seed=seed, min_blocks=min_blocks, target_halfwidth=target_halfwidth)
+    return race(
+        lanes, seconds=seconds, seed=seed, min_blocks=min_blocks, target_halfwidth=target_halfwidth, least=least
+    )
 
 
 def race(
@@ -106,6 +109,7 @@ def race(
     seed: int = 0,
     min_blocks: int = 10,
     target_halfwidth: float = 0.01,
+    least: int = 1,
     rounds: int | None = None,
 ) -> PairedTimes:
     """`compare` for anything that can run a slot. `rounds` asks for that many (rounded up to even) and nothing else."""
@@ -113,7 +117,7 @@ def race(
     blocks: list[Block] = []
     done, check, began = 0, min_blocks, time.perf_counter()
     with _no_garbage_collection():
-        while (time.perf_counter() - began < seconds or not blocks) if rounds is None else done < rounds:
+        while (time.perf_counter() - began < seconds or len(blocks) < least) if rounds is None else done < rounds:
             blocks.append(_block(lanes, orders, len(blocks), None if rounds is None else rounds - done))
             done += len(blocks[-1])
             if rounds is not None or len(blocks) < check:

@@ -53,6 +53,12 @@ def test_measuring_ends_with_the_time_budget() -> None:
     assert 0.3 <= time.perf_counter() - began < 3
 
 
+def test_a_slow_model_is_not_judged_by_a_block_or_two() -> None:
+    log: list[str] = []
+    times = timing.race([sleeper(0.02, log, name) for name in "ab"], seconds=0.01, target_halfwidth=1e-9, least=6)
+    assert times.sittings.size == 6
+
+
 def test_a_model_that_does_more_is_slower() -> None:
     sessions = [open_session(model(text)) for text in (RELU, MATMULS)]
     feeds = [{"x": np.ones((64, 64), np.float32)}]
