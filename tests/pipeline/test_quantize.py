@@ -8,8 +8,10 @@ from pathlib import Path
 import onnx
 import pytest
 
+from optimizer.data.spec import open_samples
 from optimizer.errors import BoundMissed, DataError, ModelError, NothingToDo, OutputError
 from optimizer.model import io
+from optimizer.pipeline import common
 from optimizer.pipeline import quantize as pipeline
 from optimizer.quantize.existing import integer_nodes
 from optimizer.recipe import Quantize, Run, parse
@@ -232,3 +234,11 @@ def test_a_failing_write_leaves_nothing_behind(folder: Path, monkeypatch: pytest
     with pytest.raises(OutputError, match="No space left"):
         run(folder)
     assert names(folder) == {"net.onnx", "data.npz"}
+
+
+def test_a_race_without_time_still_has_an_interval_to_decide_by(folder: Path) -> None:
+    """Six blocks: of one the interval is without end, of two it is so wide that nothing is ever faster."""
+    model = io.load(folder / "net.onnx")
+    samples = open_samples(str(folder / "data.npz"), model)
+    (found,) = common.race(model, [model], samples, Run(), 0.0).latencies
+    assert found.ci95[1] < 3 * found.ci95[0]
