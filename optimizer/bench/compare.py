@@ -19,8 +19,7 @@ from optimizer.bench.gates import Figure, Gate
 from optimizer.bench.measure import Plan, Race, Start
 from optimizer.bench.subject import Subject, open_all
 from optimizer.bench.yardstick import Peak
-from optimizer.calibrate import metrics
-from optimizer.calibrate.metrics import compare_outputs
+from optimizer.calibrate.metrics import compare_outputs, own_function
 from optimizer.errors import ConfigError
 from optimizer.recipe import Bench, Run
 from optimizer.report.records import Accuracy, Change, Latency, Machine, Result, to_json
@@ -59,7 +58,7 @@ def bench(
     Raises `UserError`.
     """
     step, run, progress = step or Bench(), run or Run(), progress or Silent()
-    metrics.own_function(step.metric)
+    own_function(step.metric)
     if not step.measure:
         return [_unmeasured(baseline, candidate, step, run, progress) for candidate in candidates or [baseline]]
     wanted = tuple(gates.parse(text) for text in step.fail_if)

@@ -169,8 +169,9 @@ def _own(value: ir.Value | None) -> bool:
 
 def is_float(value: ir.Value | None) -> bool:
     """Whether this is a constant of real numbers that is no output."""
-    real = value is not None and value.dtype is not None and value.dtype.is_floating_point()
-    return real and is_constant(value) and not value.is_graph_output()  # type: ignore[union-attr]
+    if value is None or value.dtype is None or not value.dtype.is_floating_point():
+        return False
+    return is_constant(value) and not value.is_graph_output()
 
 
 def _plain(node: ir.Node, weight: ir.Value) -> bool:

@@ -12,8 +12,7 @@ from pathlib import Path
 
 import onnx_ir as ir
 
-from optimizer.calibrate import metrics
-from optimizer.calibrate.metrics import compare_outputs
+from optimizer.calibrate.metrics import compare_outputs, own_function
 from optimizer.data.samples import Samples
 from optimizer.data.spec import open_samples
 from optimizer.errors import ConfigError
@@ -49,7 +48,7 @@ def finetune(
     if run.data is None:
         raise ConfigError("fine-tuning needs real samples: give --data (labels are not needed)")
     io.check_target(target, force)
-    metrics.own_function(step.metric)
+    own_function(step.metric)
     about = common.prepare(source, io.load(source), run)
     guide = io.load(teacher)
     samples = open_samples(
