@@ -11,6 +11,8 @@ import pytest
 from optimizer.train import memory
 
 SIZE, TIMES = 64 * 2**20, 8
+LEAST = TIMES * (SIZE // 2**21 - 1)
+"""Faults that new memory takes at least: it comes in pages of 2 MB where the system has some."""
 
 
 def faults() -> int:
@@ -26,5 +28,5 @@ def test_freed_memory_is_kept_while_it_is_held_and_given_back_afterwards() -> No
     usual = faults()
     with memory.held():
         faults()
-        assert faults() < usual / 4
-    assert faults() > usual / 2
+        assert faults() < min(usual, LEAST) / 4
+    assert faults() >= LEAST
